@@ -1,0 +1,117 @@
+# Copyright 2026 The sqap_vla Authors
+# SPDX-License-Identifier: Apache-2.0
+"""Parameters of a node as one frozen dataclass that declares itself.
+
+A field made with `parameter(...)` becomes a ROS parameter with description, range and read-only flag, so that `ros2 param
+describe` shows them. The dataclass's `__post_init__` holds the rules between fields; a `ros2 param set` that breaks one is
+refused with its reason, and the node never sees it.
+
+    @dataclass(frozen=True)
+    class CameraParameters:
+        rate_hz: float = parameter(20.0, "Rate of the command timer [Hz].", minimum=1.0, maximum=500.0)
+
+A default of None means: no default, stays unset (None) until someone gives it; `kind` then names the type.
+"""
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
+from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+
+T = TypeVar("T")
+_ARRAYS = (Parameter.Type.DOUBLE_ARRAY, Parameter.Type.STRING_ARRAY, Parameter.Type.INTEGER_ARRAY)
+
+
+class ParameterError(ValueError):
+    """A parameter has a wrong type or value; the message names it, the rule and the remedy."""
+
+
+def parameter(default: Any, description: str, *, name: str | None = None, kind: Parameter.Type | None = None,
+              minimum: float | None = None, maximum: float | None = None, choices: Iterable[str] = (),
+              read_only: bool = False) -> Any:
+    """A dataclass field that is a ROS parameter; `name` where the ROS name has dots, `kind` where default is None or ()."""
+    choices = tuple(choices)
+    if choices:
+        description = f"{description} One of: {', '.join(choices)}."
+    metadata = {"ros_name": name, "kind": kind, "description": description, "minimum": minimum, "maximum": maximum,
+                "choices": choices, "read_only": read_only}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def ros_name(field: dataclasses.Field) -> str:
+    return field.metadata["ros_name"] or field.name
+
+
+def _kind(field: dataclasses.Field) -> Parameter.Type:
+    return field.metadata["kind"] or Parameter.Type.from_parameter_value(field.default)
+
+
+def _descriptor(field: dataclasses.Field) -> ParameterDescriptor:
+    meta = field.metadata
+    descriptor = ParameterDescriptor(name=ros_name(field), description=meta["description"], read_only=meta["read_only"],
+                                     type=_kind(field).value)
+    if meta["choices"]:
+        descriptor.additional_constraints = "one of: " + ", ".join(meta["choices"])
+    if meta["minimum"] is not None:
+        if _kind(field) is Parameter.Type.INTEGER:
+            descriptor.integer_range = [IntegerRange(from_value=int(meta["minimum"]), to_value=int(meta["maximum"]))]
+        else:
+            descriptor.floating_point_range = [FloatingPointRange(from_value=float(meta["minimum"]),
+                                                                  to_value=float(meta["maximum"]))]
+    return descriptor
+
+
+def _from_ros(field: dataclasses.Field, value: Any) -> Any:
+    if value is not None and _kind(field) in _ARRAYS:
+        value = tuple(value)
+    choices = field.metadata["choices"]
+    if choices and value not in choices:
+        raise ParameterError(f"parameter {ros_name(field)} is '{value}'; it must be one of: {', '.join(choices)}")
+    return value
+
+
+def declare(node: Node, cls: type[T]) -> T:
+    """Declares every field of `cls` on the node and returns the values. Raises ParameterError."""
+    values = {}
+    for field in dataclasses.fields(cls):
+        name = ros_name(field)
+        unset = field.default is None or field.default == ()
+        try:
+            if not node.has_parameter(name):  # a node that is configured again has declared them already
+                node.declare_parameter(name, _kind(field) if unset else field.default, _descriptor(field))
+        except InvalidParameterTypeException as error:
+            raise ParameterError(f"parameter {name} has the wrong type ({error}); it is a {_kind(field).name}"
+                                 + (": write 5.0, not 5" if _kind(field) is Parameter.Type.DOUBLE else "")) from error
+        except InvalidParameterValueException as error:
+            raise ParameterError(f"parameter {name}: {error}") from error
+        value = node.get_parameter_or(name, Parameter(name, Parameter.Type.NOT_SET)).value
+        values[field.name] = field.default if value is None else _from_ros(field, value)
+    try:
+        return cls(**values)
+    except ValueError as error:
+        raise ParameterError(str(error)) from error
+
+
+def updated(current: T, changes: list[Parameter]) -> T:
+    """`current` with the changed parameters. Raises ValueError with the reason where the result breaks a rule."""
+    by_name = {ros_name(field): field for field in dataclasses.fields(current)}
+    values = {by_name[p.name].name: _from_ros(by_name[p.name], p.value) for p in changes if p.name in by_name}
+    return dataclasses.replace(current, **values) if values else current
+
+
+def on_change(node: Node, get: Callable[[], T], apply: Callable[[T], None]) -> None:
+    """Accepts or refuses `ros2 param set` by the dataclass's own rules; `apply` gets the new values."""
+
+    def callback(changes: list[Parameter]) -> SetParametersResult:
+        try:
+            apply(updated(get(), changes))
+        except ValueError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        return SetParametersResult(successful=True)
+
+    node.add_on_set_parameters_callback(callback)
