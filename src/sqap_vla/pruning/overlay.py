@@ -35,7 +35,7 @@ REASON_LABELS: dict[Reason, str] = {
     Reason.RING: "ring", Reason.ATTENTION: "attention", Reason.FPS: "spread", Reason.OTHER: "kept",
 }
 _DROPPED = len(Reason)  # row of the look-up tables after the reasons
-_TINT = 0.22  # share of the reason's colour in a kept token
+_TINTS = {Reason.RING: 0.25, Reason.ATTENTION: 0.25, Reason.FPS: 0.25, Reason.OTHER: 0.1}  # share of the colour in a kept token
 _DROPPED_LIGHT = 0.34  # what is left of a dropped token's lightness
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _PANEL_COLOR = (24, 24, 28)
@@ -84,8 +84,7 @@ def draw_overlay(rgb: np.ndarray, selection: TokenSelection, ring: Ring | None =
     if ring is not None:
         _outline_ring(frame, ring.mask)
         if ring.pixel is not None:
-            # Pixel centres are whole numbers: enlarged by f, centre u goes to f (u + 1/2) - 1/2.
-            _mark_end_effector(frame, tuple(factor * (p + 0.5) - 0.5 for p in ring.pixel))
+            _mark_end_effector(frame, factor * ring.pixel[0], factor * ring.pixel[1])
     _write_panel(canvas[height:], reasons, text)
     return canvas
 
@@ -93,23 +92,35 @@ def draw_overlay(rgb: np.ndarray, selection: TokenSelection, ring: Ring | None =
 def _paint_tokens(frame: np.ndarray, rgb: np.ndarray, reasons: np.ndarray) -> None:
     """Tints kept tokens, darkens and greys dropped ones, frames the kept; `frame` is written. Both [H, W, 3]."""
     height, width = rgb.shape[:2]
-    rows, columns = token_edges(height), token_edges(width)
-    per_row, per_column = np.diff(rows), np.diff(columns)
+    per_row, per_column = np.diff(token_edges(height)), np.diff(token_edges(width))
 
     def per_pixel(table: np.ndarray) -> np.ndarray:
         """table [5, ...] by reason -> [H, W, ...]."""
         return np.repeat(np.repeat(table[reasons], per_column, axis=1), per_row, axis=0)
 
-    colors = np.array([REASON_COLORS[r] for r in Reason] + [(0, 0, 0)], np.float64)
-    keep = np.full((_DROPPED + 1, 3), round(255 * (1 - _TINT)), np.uint8)
-    cv2.multiply(rgb, per_pixel(keep), frame, scale=1 / 255)
-    cv2.add(frame, per_pixel((_TINT * colors).astype(np.uint8)), frame)
-    gray = cv2.cvtColor(cv2.convertScaleAbs(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), alpha=_DROPPED_LIGHT), cv2.COLOR_GRAY2RGB)
-    cv2.copyTo(gray, per_pixel(np.array([0] * _DROPPED + [255], np.uint8)), frame)
-    for row, column in np.argwhere(reasons != _DROPPED).tolist():
-        color = REASON_COLORS[Reason(int(reasons[row, column]))]
-        corner = (int(columns[column]), int(rows[row]))
-        cv2.rectangle(frame, corner, (int(columns[column + 1]) - 2, int(rows[row + 1]) - 2), color, 1)
+    colors = np.array([REASON_COLORS[r] for r in Reason] + [(0, 0, 0)], np.uint8)  # [5, 3]
+    tint = np.array([_TINTS[r] for r in Reason] + [0.0])[:, None]  # [5, 1]
+    light = np.repeat(np.round(255 * (1 - tint)), 3, axis=1).astype(np.uint8)
+    cv2.multiply(rgb, per_pixel(light), frame, scale=1 / 255)
+    cv2.add(frame, per_pixel(np.round(tint * colors).astype(np.uint8)), frame)
+    gray = cv2.convertScaleAbs(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), alpha=_DROPPED_LIGHT)
+    kept = per_pixel(np.array([255] * _DROPPED + [0], np.uint8))
+    cv2.copyTo(cv2.cvtColor(gray, cv2.COLOR_GRAY2RGB), cv2.bitwise_not(kept), frame)
+    # Where nothing was selected for a reason, all frames have one colour and thin ones do.
+    thickness = max(1, round(width / 400)) if (reasons < Reason.OTHER).any() else 1
+    cv2.copyTo(per_pixel(colors), cv2.bitwise_and(kept, _frames(per_row, per_column, thickness)), frame)
+
+
+def _frames(per_row: np.ndarray, per_column: np.ndarray, thickness: int) -> np.ndarray:
+    """uint8 [H, W], 255 on the frame inside each token's border; one pixel right and below is left free between neighbours."""
+    def along(sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        offset = np.concatenate([np.arange(n) for n in sizes])
+        rest = np.repeat(sizes, sizes) - 1 - offset
+        return (offset < thickness) | (rest <= thickness), rest == 0
+
+    (row_line, row_gap), (column_line, column_gap) = along(per_row), along(per_column)
+    lines = (row_line[:, None] | column_line) & ~row_gap[:, None] & ~column_gap
+    return lines.astype(np.uint8) * 255
 
 
 def _outline_ring(frame: np.ndarray, mask: np.ndarray) -> None:
@@ -125,29 +136,25 @@ def _outline_ring(frame: np.ndarray, mask: np.ndarray) -> None:
     cv2.drawContours(frame, contours, -1, (255, 255, 255), thickness)
 
 
-def _mark_end_effector(frame: np.ndarray, pixel: tuple[float, ...]) -> None:
-    """Crosshair at `pixel` (u, v), or an arrow from the frame's inside towards it where it lies outside."""
+def _mark_end_effector(frame: np.ndarray, u: float, v: float) -> None:
+    """Crosshair at pixel (u, v), or an arrow inside the frame that points to it where it lies outside."""
     height, width = frame.shape[:2]
-    size = np.array([width, height], np.float64)
-    target = np.asarray(pixel, np.float64)
     length = max(8, round(width / 45))
-    if not np.isfinite(target).all():
-        return
-    nearest = np.clip(target, 2.0, size - 3.0)
-    inside = bool((target >= -0.5).all() and (target < size - 0.5).all())
-    for color, thickness in (((0, 0, 0), max(4, round(width / 130))), ((255, 255, 255), max(1, round(width / 320)))):
-        if inside:
-            u, v = (int(round(x)) for x in target)
-            gap = length // 3
+    strokes = (((0, 0, 0), max(4, round(width / 130))), ((255, 255, 255), max(1, round(width / 320))))
+    if 0 <= u < width and 0 <= v < height:
+        center, gap = (int(round(u)), int(round(v))), length // 3
+        for color, thickness in strokes:
             for du, dv in ((1, 0), (-1, 0), (0, 1), (0, -1)):
-                cv2.line(frame, (u + gap * du, v + gap * dv), (u + length * du, v + length * dv), color, thickness, cv2.LINE_AA)
-        else:
-            way = (target - nearest) / np.linalg.norm(target - nearest)
-            tail = nearest - 2.5 * length * way
-            cv2.arrowedLine(frame, *(tuple(int(round(x)) for x in end) for end in (tail, nearest)), color, thickness, cv2.LINE_AA,
-                            tipLength=0.35)
-    if inside:
-        cv2.circle(frame, (int(round(target[0])), int(round(target[1]))), max(1, round(width / 320)), (255, 255, 255), -1, cv2.LINE_AA)
+                start = (center[0] + gap * du, center[1] + gap * dv)
+                cv2.line(frame, start, (center[0] + length * du, center[1] + length * dv), color, thickness, cv2.LINE_AA)
+        cv2.circle(frame, center, strokes[1][1], strokes[1][0], -1, cv2.LINE_AA)
+        return
+    target = np.array([u, v])
+    tip = np.clip(target, 4.0, np.array([width, height]) - 5.0)
+    tail = tip - 2.5 * length * (target - tip) / np.linalg.norm(target - tip)
+    ends = [(int(round(x)), int(round(y))) for x, y in (tail, tip)]
+    for color, thickness in strokes:
+        cv2.arrowedLine(frame, *ends, color, thickness + (thickness == 1), cv2.LINE_AA, tipLength=0.4)
 
 
 def _font_scale(width: int) -> float:

@@ -89,10 +89,12 @@ class CameraModel:
 
 
 def _smallest_positive_root(polynomial: Polynomial) -> float:
-    trimmed = polynomial.trim()  # trailing zero coefficients are no roots
-    roots = trimmed.roots() if trimmed.degree() > 0 else np.array([])
-    real = roots.real[(np.abs(roots.imag) <= 1e-9 * np.abs(roots)) & (roots.real > 0)]
-    return float(real.min(initial=np.inf))
+    """Of a polynomial with constant term 1; inf where there is none (below 1e12)."""
+    # t = 1/x turns it into a monic polynomial, whose roots stay accurate however small the high coefficients are
+    reciprocals = np.roots(polynomial.coef)
+    real = reciprocals.real[np.abs(reciprocals.imag) <= 1e-9 * np.abs(reciprocals)]
+    largest = real.max(initial=0.0)
+    return float(1 / largest) if largest > 1e-12 else np.inf
 
 
 def project(camera: CameraModel, points_camera: np.ndarray) -> np.ndarray:

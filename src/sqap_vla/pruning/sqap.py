@@ -32,7 +32,7 @@ class SqapSelector:
     attention_share: k = floor(attention_share * budget). use_ring, use_attention, use_fps: leave a strategy out; without
     farthest-point sampling attention fills the whole budget (k = budget), so one of the two must stay.
     grid: side of the token raster, N = grid^2.
-    A NaN score ranks below every number. Ties go to the lowest index.
+    A NaN score counts as -inf. Ties go to the lowest index.
     Raises ValueError for a share outside [0, 1], a grid below 1, or nothing to fill the budget with.
     """
 
