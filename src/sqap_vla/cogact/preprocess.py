@@ -1,0 +1,36 @@
+# Copyright 2026 The sqap_vla Authors
+# SPDX-License-Identifier: Apache-2.0
+"""Camera frame -> the two normalised pictures that the vision towers see.
+
+The whole frame is resized to 224x224 without keeping its aspect ratio ("resize-naive"), with PIL's antialiased bicubic
+filter, once for both towers; then each tower's own mean and standard deviation. No crop: a pixel (u, v) of a WxH frame
+lands at (224 u / W, 224 v / H). Source: prismatic/models/backbones/vision/dinosiglip_vit.py, timm's data configs.
+"""
+from __future__ import annotations
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+IMAGE_SIZE_PX = 224
+DINO_MEAN, DINO_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet
+SIGLIP_MEAN, SIGLIP_STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
+
+
+def preprocess(rgb: np.ndarray) -> tuple[Tensor, Tensor]:
+    """Resize and normalise one frame.
+
+    rgb: uint8 [H, W, 3], RGB. Returns (dino, siglip), float32 [3, 224, 224] each.
+    Raises ValueError if `rgb` is not such an array.
+    """
+    if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or 0 in rgb.shape:
+        raise ValueError(f"rgb is {rgb.dtype} {rgb.shape}; it must be uint8 [H, W, 3] and not empty")
+    resized = Image.fromarray(rgb).resize((IMAGE_SIZE_PX, IMAGE_SIZE_PX), Image.Resampling.BICUBIC)
+    pixels = torch.from_numpy(np.array(resized)).permute(2, 0, 1).contiguous()  # uint8 [3, 224, 224]
+    pixels = pixels.to(torch.float32).div(255)
+    return _normalize(pixels, DINO_MEAN, DINO_STD), _normalize(pixels, SIGLIP_MEAN, SIGLIP_STD)
+
+
+def _normalize(pixels: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+    return (pixels - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]  # [3, 224, 224]

@@ -1,0 +1,112 @@
+# Copyright 2026 The sqap_vla Authors
+# SPDX-License-Identifier: Apache-2.0
+"""DINOv2 and SigLIP side by side, and the projector into the decoder's embedding space.
+
+Features are the output of the last block but one, without the final norm and without prefix tokens, so a tower of `depth`
+blocks builds and runs depth-1 of them. The 256 patches are in row-major order: token = 16 * row + column.
+
+Source: prismatic/models/backbones/vision/dinosiglip_vit.py (get_intermediate_layers(n={len(blocks) - 2})),
+timm/models/vision_transformer.py, prismatic/util/nn_utils.py (FusedMLPProjector).
+"""
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from sqap_vla.cogact.config import VisionTowerConfig
+from sqap_vla.cogact.layers import Mlp, SelfAttention
+
+NORM_EPS = 1e-6
+
+
+class VisionBackbone(nn.Module):
+    """Both towers; their features are joined per patch, DINOv2 first."""
+
+    def __init__(self, dino: VisionTowerConfig, siglip: VisionTowerConfig) -> None:
+        super().__init__()
+        self.dino_featurizer = VisionTransformer(dino)
+        self.siglip_featurizer = VisionTransformer(siglip)
+
+    def forward(self, dino: Tensor, siglip: Tensor) -> Tensor:
+        """Two pictures [B, 3, 224, 224], normalised for each tower -> fused features [B, N, D_dino + D_siglip]."""
+        return torch.cat([self.dino_featurizer(dino), self.siglip_featurizer(siglip)], dim=2)
+
+
+class VisionTransformer(nn.Module):
+    """Pre-norm ViT whose position table covers the patches only."""
+
+    def __init__(self, config: VisionTowerConfig) -> None:
+        super().__init__()
+        dim = config.embed_dim
+        self.num_prefix_tokens = config.num_prefix_tokens
+        if config.class_token:
+            self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
+        if config.register_tokens:
+            self.reg_token = nn.Parameter(torch.zeros(1, config.register_tokens, dim))
+        self.pos_embed = nn.Parameter(torch.zeros(1, config.num_patches, dim))
+        self.patch_embed = PatchEmbed(dim, config.patch_size)
+        self.blocks = nn.ModuleList(VisionBlock(config) for _ in range(config.depth - 1))
+
+    def forward(self, picture: Tensor) -> Tensor:
+        x = self.embed(picture)  # [B, P + N, D]
+        for block in self.blocks:
+            x = block(x)  # [B, P + N, D]
+        return x[:, self.num_prefix_tokens:]  # [B, N, D]
+
+    def embed(self, picture: Tensor) -> Tensor:
+        """Picture [B, 3, 224, 224] -> [class token, registers, patches] as the first block sees them [B, P + N, D]."""
+        patches = self.patch_embed(picture) + self.pos_embed  # [B, N, D]
+        prefix = [getattr(self, name).expand(patches.shape[0], -1, -1)
+                  for name in ("cls_token", "reg_token") if hasattr(self, name)]
+        return torch.cat([*prefix, patches], dim=1)  # [B, P + N, D]
+
+
+class PatchEmbed(nn.Module):
+    def __init__(self, dim: int, patch_size: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(3, dim, kernel_size=patch_size, stride=patch_size)
+
+    def forward(self, picture: Tensor) -> Tensor:
+        return self.proj(picture).flatten(2).transpose(1, 2)  # [B, N, D]
+
+
+class VisionBlock(nn.Module):
+    def __init__(self, config: VisionTowerConfig) -> None:
+        super().__init__()
+        dim = config.embed_dim
+        self.norm1 = nn.LayerNorm(dim, eps=NORM_EPS)
+        self.attn = SelfAttention(dim, config.num_heads)
+        self.ls1 = LayerScale(dim) if config.layer_scale else nn.Identity()
+        self.norm2 = nn.LayerNorm(dim, eps=NORM_EPS)
+        self.mlp = Mlp(dim, config.mlp_hidden)
+        self.ls2 = LayerScale(dim) if config.layer_scale else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.ls1(self.attn(self.norm1(x)))  # [B, P + N, D]
+        return x + self.ls2(self.mlp(self.norm2(x)))  # [B, P + N, D]
+
+
+class LayerScale(nn.Module):
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.ones(dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.gamma
+
+
+class Projector(nn.Module):
+    """Fused vision features -> visual tokens of the decoder: three linears, four times wider in the middle, exact GELU."""
+
+    def __init__(self, vision_dim: int, decoder_dim: int) -> None:
+        super().__init__()
+        self.projector = nn.Sequential(
+            nn.Linear(vision_dim, 4 * vision_dim),
+            nn.GELU(),
+            nn.Linear(4 * vision_dim, decoder_dim),
+            nn.GELU(),
+            nn.Linear(decoder_dim, decoder_dim),
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.projector(features)  # [B, N, D]
