@@ -1,0 +1,62 @@
+# Copyright 2026 The sqap_vla Authors
+# SPDX-License-Identifier: Apache-2.0
+"""What every lifecycle node needs: transitions that report their errors, and a process that ends cleanly.
+
+rclpy turns an exception in a transition callback into ERROR without a word; `guarded` logs it first. A transition that fails
+for a reason a person can mend (ValueError, OSError: parameters, files, inputs) returns FAILURE, so that it can be tried again.
+"""
+from __future__ import annotations
+
+import functools
+import signal
+import traceback
+from collections.abc import Callable
+
+import rclpy
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.node import Node
+
+Transition = Callable[[LifecycleNode, LifecycleState], TransitionCallbackReturn]
+
+
+def guarded(transition: Transition) -> Transition:
+    """Logs what a transition callback raises. Known errors: FAILURE with one line. Bugs: ERROR with the traceback."""
+
+    @functools.wraps(transition)
+    def wrapper(node: LifecycleNode, state: LifecycleState) -> TransitionCallbackReturn:
+        try:
+            return transition(node, state)
+        except (ValueError, OSError) as error:
+            node.get_logger().error(f"{transition.__name__} failed: {error}")
+            node.transition_error = str(error)
+            return TransitionCallbackReturn.FAILURE
+        except Exception as error:  # rclpy would swallow it; after the traceback the node goes to error processing
+            node.get_logger().fatal(f"{transition.__name__}: {type(error).__name__}: {error}\n{traceback.format_exc()}")
+            node.transition_error = f"{type(error).__name__}: {error}"
+            return TransitionCallbackReturn.ERROR
+
+    return wrapper
+
+
+def run_node(make_node: Callable[[], Node], args: list[str] | None = None) -> None:
+    """Spins one node until SIGINT or SIGTERM, then lets it stop the robot (`close`) before the context goes."""
+    rclpy.init(args=args, signal_handler_options=rclpy.SignalHandlerOptions.NO)
+    stop = []  # signals received; a second one must not break the clean-up
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda received, frame: stop.append(received))
+    node = make_node()
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    try:
+        while rclpy.ok() and not stop:
+            executor.spin_once(timeout_sec=0.2)
+    except ExternalShutdownException:
+        pass
+    finally:
+        close = getattr(node, "close", None)
+        if close is not None:
+            close()
+        executor.remove_node(node)
+        node.destroy_node()
+        rclpy.try_shutdown()

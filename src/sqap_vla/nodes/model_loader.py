@@ -1,0 +1,256 @@
+# Copyright 2026 The sqap_vla Authors
+# SPDX-License-Identifier: Apache-2.0
+"""Lifecycle node that turns a checkpoint into an artifact directory and announces it.
+
+    configure    validates the checkpoint, writes the artifact (or re-uses the one on disk), verifies it
+    activate     announces it: ~/manifest, std_msgs/String with JSON, latched
+    ~/reload     std_srvs/Trigger: reads the parameters and the checkpoint again; announces the result where active
+    ~/status     diagnostic_msgs/DiagnosticStatus, latched, every second and at every change
+
+A transition that fails leaves the reason in the log and in ~/status; the node stays unconfigured and can be configured again. A
+reload that fails leaves the announced artifact in place. Configuring takes minutes for a 30 GB checkpoint and occupies the
+node's executor; ~/status tells how far it is meanwhile. The manifest exists as a topic only while the node is active, so that a
+late joiner never gets one from a node that has been deactivated.
+"""
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import rclpy
+import torch
+from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
+from rclpy.exceptions import ROSInterruptException
+from rclpy.executors import ExternalShutdownException
+from rclpy.impl.implementation_singleton import rclpy_implementation
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.publisher import Publisher
+from std_msgs.msg import String
+from std_srvs.srv import Trigger
+
+from sqap_vla.cogact.errors import CheckpointError, TokenizerError
+from sqap_vla.nodes import qos
+from sqap_vla.nodes.parameters import ParameterError, declare, on_change, parameter
+from sqap_vla.quantization.artifact import ArtifactError, PreparedArtifact, Progress, prepare_artifact
+
+SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
+OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
+STATUS_PERIOD_S = 1.0
+LOG_PERIOD_S = 5.0
+
+
+@dataclass(frozen=True)
+class ModelLoaderParameters:
+    """Take effect with the next configure or reload. For an artifact directory, tokenizer and artifact_dir have no effect."""
+
+    checkpoint: str = parameter("", "CogACT checkpoint directory, or an artifact directory, which is verified and announced.")
+    tokenizer: str = parameter("", "Hugging Face tokenizer that is copied into the artifact: a tokenizer.json or a directory. "
+                                   "'': the one beside the checkpoint, where there is one.")
+    artifact_dir: str = parameter("", "Directory the artifact is written to. "
+                                      "'': ~/.cache/sqap_vla/artifacts/<fingerprint>-<dtype> ($XDG_CACHE_HOME is heeded).")
+    dtype: str = parameter("auto", "Type of vision and language model; auto: bfloat16 on cuda, float32 on cpu.",
+                           choices=("auto", "float32", "bfloat16"))
+    unnorm_key: str = parameter("", "Entry of dataset_statistics.json that must be there; '': not checked.")
+
+
+class ShutdownRequested(RuntimeError):
+    """The process was asked to end while an artifact was prepared."""
+
+
+EXPECTED = (ArtifactError, CheckpointError, TokenizerError, ParameterError, ShutdownRequested)
+
+
+class ModelLoaderNode(LifecycleNode):
+    """See the module's docstring. Raises ParameterError where a parameter has a wrong type or value."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__("model_loader", **kwargs)
+        self._settings = declare(self, ModelLoaderParameters)
+        on_change(self, lambda: self._settings, self._set_parameters)
+        self._refuse_impossible_transitions()
+        self._prepared: PreparedArtifact | None = None
+        self._manifest_publisher: Publisher | None = None
+        self._status_publisher = self.create_publisher(DiagnosticStatus, "~/status", qos.latched())
+        self._status_time_s = self._log_time_s = 0.0
+        self._level, self._message = OK, "not configured"
+        self.create_timer(STATUS_PERIOD_S, self._publish_status)
+        self.create_service(Trigger, "~/reload", self._on_reload)
+        self._publish_status()
+
+    # Transitions
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        return self._transition("configure", self._prepare)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        return self._transition("activate", self._announce)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        return self._transition("deactivate", self._withdraw)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        return self._transition("clean up", self._release)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        return self._transition("shut down", self._finish)
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """After an unexpected exception: back to unconfigured, with its reason still in ~/status."""
+        level, message = self._level, self._message
+        self._release()
+        self._report(level, message)
+        return SUCCESS
+
+    def _transition(self, name: str, step: Callable[[], None]) -> TransitionCallbackReturn:
+        """Runs a transition; rclpy itself drops the exceptions of transition callbacks without a word."""
+        try:
+            step()
+        except EXPECTED as error:
+            self._fail(f"cannot {name}: {error}")
+            return FAILURE
+        except Exception as error:  # unforeseen: into the log before rclpy drops it and enters on_error
+            self._fail(f"cannot {name}: unexpected {type(error).__name__}: {error}")
+            raise
+        return SUCCESS
+
+    def _fail(self, reason: str) -> None:
+        self.get_logger().error(reason)
+        self._report(ERROR, reason)
+
+    def _prepare(self) -> None:
+        parameters = self._settings
+        if not parameters.checkpoint:
+            raise ParameterError("parameter checkpoint is empty; set it to a CogACT checkpoint directory or an artifact directory")
+        self._prepared = prepare_artifact(
+            Path(parameters.checkpoint), artifact_dir=Path(parameters.artifact_dir) if parameters.artifact_dir else None,
+            dtype=None if parameters.dtype == "auto" else getattr(torch, parameters.dtype),
+            tokenizer=Path(parameters.tokenizer) if parameters.tokenizer else None, unnorm_key=parameters.unnorm_key,
+            progress=self._on_progress)
+        self.get_logger().info(f"artifact {self._prepared.directory} is ready, "
+                               f"fingerprint {self._prepared.manifest.source.fingerprint}")
+        self._report(OK, "artifact is ready")
+
+    def _announce(self) -> None:
+        prepared = self._prepared
+        if prepared is None:
+            raise ArtifactError("no artifact is prepared; configure the node first")
+        if self._manifest_publisher is None:
+            self._manifest_publisher = self.create_publisher(String, "~/manifest", qos.latched())
+        message = {"artifact_dir": str(prepared.directory), **prepared.manifest.summary()}
+        self._manifest_publisher.publish(String(data=json.dumps(message, sort_keys=True)))
+        self._report(OK, "artifact is announced")
+
+    def _withdraw(self) -> None:
+        if self._manifest_publisher is not None:
+            self.destroy_publisher(self._manifest_publisher)
+            self._manifest_publisher = None
+        self._report(OK, "artifact is ready")
+
+    def _release(self) -> None:
+        self._withdraw()
+        self._prepared = None
+        self._report(OK, "not configured")
+
+    def _finish(self) -> None:
+        self._release()
+        self._report(OK, "shut down")
+
+    def _refuse_impossible_transitions(self) -> None:
+        """A transition that the present state does not have is refused; as rclpy has it, the error would end the process."""
+        change_state = self._service_change_state.callback
+
+        def guarded(request: Any, response: Any) -> Any:
+            try:
+                return change_state(request, response)
+            except rclpy_implementation.RCLError as error:
+                self.get_logger().error(f"transition {request.transition.id} '{request.transition.label}' is refused: {error}")
+                response.success = False
+                return response
+
+        self._service_change_state.callback = guarded
+
+    # Parameters and services
+
+    def _set_parameters(self, parameters: ModelLoaderParameters) -> None:
+        self._settings = parameters  # takes effect with the next configure or reload
+
+    def _on_reload(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        before = self._prepared
+        try:
+            if before is None:
+                raise ArtifactError("the node is not configured; configure it first")
+            self._prepare()
+            if self._manifest_publisher is not None:
+                self._announce()
+        except EXPECTED as error:
+            response.success, response.message = False, f"cannot reload: {error}"
+            self.get_logger().error(response.message)
+            self._report(ERROR if before is None else WARN, response.message)
+            return response
+        response.success, response.message = True, f"{self._prepared.directory} {self._prepared.manifest.source.fingerprint}"
+        return response
+
+    # Status
+
+    def _on_progress(self, progress: Progress) -> None:
+        if not self.context.ok():
+            raise ShutdownRequested("the node was asked to end; the artifact on disk is unchanged")
+        now_s = time.monotonic()
+        self._level, self._message = OK, str(progress)
+        if now_s - self._status_time_s >= STATUS_PERIOD_S:
+            self._publish_status()
+        if now_s - self._log_time_s >= LOG_PERIOD_S:
+            self._log_time_s = now_s
+            self.get_logger().info(str(progress))
+
+    def _report(self, level: bytes, message: str) -> None:
+        self._level, self._message = level, message
+        self._publish_status()
+
+    def _publish_status(self) -> None:
+        if not self.context.ok():  # the process is ending; there is nobody to tell
+            return
+        self._status_time_s = time.monotonic()
+        values = {"checkpoint": self._settings.checkpoint, "announced": str(self._manifest_publisher is not None).lower()}
+        if self._prepared is not None:
+            manifest = self._prepared.manifest
+            values |= {"artifact_dir": str(self._prepared.directory), "fingerprint": manifest.source.fingerprint,
+                       "dtype": manifest.dtype, "size_bytes": str(manifest.size_bytes), "created": manifest.created}
+        self._status_publisher.publish(DiagnosticStatus(
+            level=self._level, name=f"{self.get_name()}: artifact", message=self._message,
+            values=[KeyValue(key=key, value=value) for key, value in values.items()]))
+
+
+def main(args: list[str] | None = None) -> int:
+    """Runs the node until SIGINT or SIGTERM. Returns 0, or 1 where it could not start."""
+    # rclpy's own handler ends the spinning and then calls this one; Python's default would raise KeyboardInterrupt, the second
+    # time in the middle of the clean-up.
+    signal.signal(signal.SIGINT, lambda signum, frame: None)
+    rclpy.init(args=args)
+    try:
+        node = ModelLoaderNode()
+    except ParameterError as error:
+        rclpy.logging.get_logger("model_loader").fatal(str(error))
+        rclpy.try_shutdown()
+        return 1
+    try:
+        rclpy.spin(node)
+    except (ExternalShutdownException, ROSInterruptException):
+        pass  # the ordinary end
+    except rclpy_implementation.RCLError:
+        if rclpy.ok():  # otherwise the context ended while a wait was set up, which is the ordinary end too
+            raise
+    finally:
+        node.destroy_node()
+        rclpy.try_shutdown()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

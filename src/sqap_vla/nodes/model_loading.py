@@ -1,0 +1,41 @@
+# Copyright 2026 The sqap_vla Authors
+# SPDX-License-Identifier: Apache-2.0
+"""From the policy's parameters to a warm engine. Used by the node and by offline replay."""
+from __future__ import annotations
+
+import torch
+
+from sqap_vla.cogact.normalization import statistics_for
+from sqap_vla.cogact.prompt import Tokenizer
+from sqap_vla.nodes.policy_parameters import PolicyParameters
+from sqap_vla.quantization.artifact import open_model
+from sqap_vla.runtime.engine import Engine
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def load_engine(params: PolicyParameters) -> Engine:
+    """Raises ValueError (CheckpointError, TokenizerError, ArtifactError among them) with value, rule and remedy."""
+    if not params.checkpoint:
+        raise ValueError("checkpoint is not set; give a CogACT checkpoint directory or an artifact made by model_loader")
+    if not params.unnorm_key:
+        raise ValueError("unnorm_key is not set; it names the robot's entry in dataset_statistics.json")
+    device = resolve_device(params.device)
+    loaded = open_model(params.checkpoint, device=device, dtype=resolve_dtype(params.dtype, device))
+    tokenizer = Tokenizer.from_path(params.tokenizer or params.checkpoint)
+    engine = Engine(loaded.model, tokenizer, statistics_for(loaded.statistics, params.unnorm_key), params.make_method(),
+                    step_s=params.step_s, seed=params.seed, ddim_steps=params.ddim_steps, cfg_scale=params.cfg_scale)
+    engine.warm_up()
+    return engine
+
+
+def resolve_device(name: str) -> str:
+    """auto: cuda where there is one. Raises ValueError for cuda where there is none."""
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device is cuda, and torch sees no GPU; set device to cpu or auto, or install a CUDA build of torch")
+    return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
+
+
+def resolve_dtype(name: str, device: str) -> torch.dtype:
+    """auto: bfloat16 on cuda, float32 on the cpu."""
+    return DTYPES[("bfloat16" if device == "cuda" else "float32") if name == "auto" else name]

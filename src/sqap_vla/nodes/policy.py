@@ -1,0 +1,277 @@
+# Copyright 2026 The sqap_vla Authors
+# SPDX-License-Identifier: Apache-2.0
+"""Policy node: camera image + camera_info + TF + instruction -> action chunk -> commands at a fixed rate.
+
+Threads: the executor's callbacks only store the newest message and hand frames over; inference runs on its own thread with the
+newest frame; the command timer runs on the steady clock and asks the controller what to do now. So neither a slow inference
+nor a /clock that stands still delays a stop.
+
+Lifecycle: configure loads and warms up the model, activate starts at once, deactivate sends the stop last, cleanup frees.
+Invariant: nothing is published that moves the robot unless the node is active, the frame passed every check, and the
+end-effector's pose is known now.
+"""
+from __future__ import annotations
+
+import gc
+
+import tf2_ros
+from diagnostic_msgs.msg import DiagnosticStatus
+from rclpy.clock import Clock, ClockType
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.time import Time
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from std_msgs.msg import String
+
+from sqap_vla.nodes import qos
+from sqap_vla.nodes.chunk_output import ChunkOutput
+from sqap_vla.nodes.command_output import CommandOutput
+from sqap_vla.nodes.conversions import InputError, matrix_from_transform, stamp_ns
+from sqap_vla.nodes.inference_worker import InferenceWorker
+from sqap_vla.nodes.input_monitor import ClockWatch, InputMonitor, StampGate
+from sqap_vla.nodes.lifecycle import guarded, run_node
+from sqap_vla.nodes.model_loading import load_engine
+from sqap_vla.nodes.observation import ObservationBuilder
+from sqap_vla.nodes.parameters import declare, on_change
+from sqap_vla.nodes.policy_parameters import PolicyParameters
+from sqap_vla.nodes.policy_status import PolicyFigures, gpu_figures, input_figures, status_message
+from sqap_vla.runtime.controller import ChunkController, Stop
+from sqap_vla.runtime.gripper import make_gripper
+
+STATUS_PERIOD_S = 0.5
+SUCCESS = TransitionCallbackReturn.SUCCESS
+
+
+class PolicyNode(LifecycleNode):
+    def __init__(self, **kwargs) -> None:
+        super().__init__("policy", **kwargs)
+        self.transition_error = ""
+        self._active = False
+        self._configured = False
+        self._figures = PolicyFigures()
+        self._status = self.create_publisher(DiagnosticStatus, "~/status", qos.latched())
+        self._steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(STATUS_PERIOD_S, self._publish_status, clock=self._steady)
+        self._params = declare(self, PolicyParameters)
+        on_change(self, lambda: self._params, self._apply)
+
+    # Lifecycle
+
+    @guarded
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        params = self._params
+        limits = params.make_limits()
+        self._controller = ChunkController(params.step_s, limits, make_gripper(params.gripper), params.max_chunk_age_s,
+                                           params.ensemble_horizon, params.ensemble_alpha)
+        self._engine = load_engine(params)
+        self._figures = PolicyFigures()
+        self._stop_reason, self._row, self._engaged = "not active", "", {}
+        self._clock_watch = ClockWatch()
+        self._gate = StampGate(params.max_image_age_s, params.future_tolerance_s)
+        self._buffer = tf2_ros.Buffer()
+        self._builder = ObservationBuilder(params.make_frames(), self._buffer, params.instruction)
+        self._commands = CommandOutput(self, params.base_frame, params.dry_run)
+        self._output = ChunkOutput(self)
+        self._monitors = {"image": InputMonitor(), "camera_info": InputMonitor(), "instruction": InputMonitor()}
+        self._listener = tf2_ros.TransformListener(self._buffer, self)
+        self._inputs = self._subscribe()
+        self._worker = InferenceWorker(self._infer, self._inference_failed)
+        self._timer = self.create_timer(1.0 / params.rate_hz, self._tick, clock=self._steady)
+        self._configured = True
+        self.transition_error = ""
+        self._log_setup()
+        return SUCCESS
+
+    @guarded
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._restart()
+        result = super().on_activate(state)
+        self._active = result == SUCCESS
+        return result
+
+    @guarded
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._halt("not active")
+        return super().on_deactivate(state)
+
+    @guarded
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._release()
+        return SUCCESS
+
+    @guarded
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self.close()
+        return SUCCESS
+
+    @guarded
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self.close()
+        return SUCCESS
+
+    def close(self) -> None:
+        """Stops the robot and frees everything; called once more when the process ends."""
+        self._halt("shut down")
+        self._release()
+
+    def _halt(self, reason: str) -> None:
+        """The stop is the last command that goes out."""
+        if self._active:
+            self._active = False
+            self._worker.clear()
+            self._controller.reset()
+            self._stop_reason = reason
+            self._commands.stop()
+
+    def _release(self) -> None:
+        if not self._configured:
+            return
+        self._configured = False
+        if not self._worker.stop(timeout_s=10.0):
+            self.get_logger().error("inference has not ended after 10 s; its thread is left behind")
+        self.destroy_timer(self._timer)
+        for subscription in self._inputs:
+            self.destroy_subscription(subscription)
+        self._listener.unregister()
+        self._commands.destroy()
+        self._output.destroy()
+        del self._engine, self._worker, self._builder, self._buffer, self._listener
+        gc.collect()
+
+    # Inputs
+
+    def _subscribe(self) -> list:
+        params = self._params
+        sensor = qos.sensor(params.sensor_reliability)
+        compressed = params.image_transport == "compressed"
+        image_topic = params.image_topic + ("/compressed" if compressed else "")
+        return [self.create_subscription(CompressedImage if compressed else Image, image_topic, self._on_image, sensor),
+                self.create_subscription(CameraInfo, params.camera_info_topic, self._on_camera_info, sensor),
+                self.create_subscription(String, params.instruction_topic, self._on_instruction, qos.latched())]
+
+    def _on_image(self, msg: Image | CompressedImage) -> None:
+        at_ns, now_ns = stamp_ns(msg.header.stamp), self.get_clock().now().nanoseconds
+        self._monitors["image"].arrived(at_ns)
+        if not self._active:
+            return
+        self._check_clock(now_ns)
+        try:
+            self._gate.check(at_ns, now_ns)
+        except InputError as error:
+            self._reject(error)
+            return
+        self._worker.submit(msg)
+
+    def _on_camera_info(self, msg: CameraInfo) -> None:
+        self._monitors["camera_info"].arrived(stamp_ns(msg.header.stamp))
+        self._builder.set_camera_info(msg)
+
+    def _on_instruction(self, msg: String) -> None:
+        self._monitors["instruction"].arrived()
+        self._set_instruction(msg.data)
+
+    def _set_instruction(self, instruction: str) -> None:
+        if instruction != self._builder.instruction:
+            self.get_logger().info(f"instruction: '{instruction}'")
+            self._builder.instruction = instruction
+            self._controller.reset()  # chunks of another task must not go on, nor be blended with this one's
+
+    def _apply(self, params: PolicyParameters) -> None:
+        if self._configured:
+            self._controller.limits = params.make_limits()
+            if params.instruction != self._params.instruction:
+                self._set_instruction(params.instruction)
+        self._params = params
+
+    def _check_clock(self, now_ns: int) -> None:
+        if self._clock_watch.jumped_back(now_ns):
+            self.get_logger().warning("the clock went back: transforms and chunks before it are forgotten")
+            self._buffer.clear()
+            self._restart()
+
+    def _restart(self) -> None:
+        self._gate.reset()
+        self._worker.clear()
+        self._controller.reset()
+
+    # Inference, on its own thread
+
+    def _infer(self, msg: Image | CompressedImage) -> None:
+        try:
+            built = self._builder.build(msg)
+        except InputError as error:
+            self._reject(error)
+            return
+        chunk = self._engine.infer(built.observation)
+        if not self._active or built.observation.instruction != self._builder.instruction:
+            return  # deactivated, or told otherwise, while this ran
+        refusal = self._controller.set_chunk(chunk)
+        pipeline_ms = (self.get_clock().now().nanoseconds - chunk.stamp_ns) / 1e6
+        warnings = built.warnings + ((InputError(refusal, f"the chunk gives no command: {refusal}"),) if refusal else ())
+        for warning in self._figures.finished(chunk, warnings, max(pipeline_ms, 0.0)):
+            self.get_logger().warning(str(warning))
+        self._output.send(chunk, built.observation, msg.header.frame_id, pipeline_ms)
+
+    def _inference_failed(self, error: Exception) -> None:
+        self._figures.failed(error)
+        self.get_logger().error(f"inference failed: {type(error).__name__}: {error}")
+
+    def _reject(self, error: InputError) -> None:
+        if self._figures.rejected(error):
+            self.get_logger().error(str(error))
+
+    # Commands
+
+    def _tick(self) -> None:
+        if not self._active:
+            return
+        now = self.get_clock().now()
+        self._check_clock(now.nanoseconds)
+        result = self._controller.command(now.nanoseconds, self._pose_now(now))
+        if isinstance(result, Stop):
+            self._stop_reason, self._row = result.reason, ""
+            self._commands.stop()
+            return
+        self._stop_reason, self._row = "", str(result.row)
+        for name in result.engaged:
+            self._engaged[name] = self._engaged.get(name, 0) + 1
+        self._commands.send(result)
+
+    def _pose_now(self, now: Time):
+        """Newest base_T_ee, None where it is missing or older than max_ee_age_s."""
+        params = self._params
+        try:
+            newest = self._buffer.lookup_transform(params.base_frame, params.ee_frame, Time())
+            age_s = (now.nanoseconds - stamp_ns(newest.header.stamp)) / 1e9
+            return matrix_from_transform(newest.transform) if abs(age_s) <= params.max_ee_age_s else None
+        except (tf2_ros.TransformException, InputError):
+            return None  # the controller stops, and says why
+
+    # Status
+
+    def _publish_status(self) -> None:
+        if not self._configured:
+            text = self.transition_error or "not configured"
+            level = DiagnosticStatus.ERROR if self.transition_error else DiagnosticStatus.WARN
+            self._status.publish(status_message(level, text, {}, "sqap_vla"))
+            return
+        values = self._figures.values() | input_figures(self, self._monitors, self._inputs) | gpu_figures(self._engine.model.device)
+        values |= {"model/checkpoint": self._params.checkpoint, "model/device": str(self._engine.model.device),
+                   "model/method": self._params.method, "command/stop_reason": self._stop_reason, "command/row": self._row,
+                   "command/dry_run": str(self._params.dry_run).lower(), "input/instruction": self._builder.instruction,
+                   "input/frames_replaced": str(self._worker.replaced), "inference/busy_s": f"{self._worker.busy_s():.2f}"}
+        values |= {f"command/limit/{name}": str(count) for name, count in self._engaged.items()}
+        level, text = (DiagnosticStatus.OK, "active") if self._active else (DiagnosticStatus.WARN, "configured, not active")
+        self._status.publish(status_message(level, text, values, str(self._engine.model.device)))
+
+    def _log_setup(self) -> None:
+        params = self._params
+        limits = self._controller.limits
+        self.get_logger().info(
+            f"ready: {params.method} on {self._engine.model.device}, actions un-normalised by '{params.unnorm_key}' along the axes of "
+            f"'{params.base_frame}', one row per {params.step_s:.3f} s; speed at most {limits.max_linear_m_s} m/s and "
+            f"{limits.max_angular_rad_s} rad/s, workspace {limits.workspace_min_m} to {limits.workspace_max_m} m; "
+            + ("dry run: commands go to ~/dry_run/ only" if params.dry_run else "COMMANDS ARE LIVE"))
+
+
+def main(args: list[str] | None = None) -> None:
+    run_node(PolicyNode, args)

@@ -1,0 +1,127 @@
+# Copyright 2026 The sqap_vla Authors
+# SPDX-License-Identifier: Apache-2.0
+"""Every parameter of the policy node, with description, unit, range and default.
+
+Read-only parameters take effect when the node is configured; the others may be set while it runs.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rclpy.parameter import Parameter
+
+from sqap_vla.nodes.observation import Frames
+from sqap_vla.nodes.parameters import parameter
+from sqap_vla.runtime.limits import Limits
+from sqap_vla.runtime.method import METHODS, Method, make_method
+
+_DOUBLES = Parameter.Type.DOUBLE_ARRAY
+_DOUBLE = Parameter.Type.DOUBLE
+
+
+@dataclass(frozen=True)
+class PolicyParameters:
+    # Model
+    checkpoint: str = parameter("", "CogACT checkpoint directory, or an artifact directory made by model_loader.", read_only=True)
+    tokenizer: str = parameter("", "Hugging Face tokenizer: a tokenizer.json or a directory. '': the one beside the checkpoint.",
+                               read_only=True)
+    device: str = parameter("auto", "Torch device: auto takes cuda where there is one.", choices=("auto", "cpu", "cuda"),
+                            read_only=True)
+    dtype: str = parameter("auto", "Type of vision and language model; auto: bfloat16 on cuda, float32 on cpu.",
+                           choices=("auto", "float32", "bfloat16"), read_only=True)
+    unnorm_key: str = parameter("", "Entry of dataset_statistics.json that un-normalises the actions.", read_only=True)
+    ddim_steps: int = parameter(10, "Denoising steps of the action head.", minimum=1, maximum=100, read_only=True)
+    cfg_scale: float = parameter(1.5, "Classifier-free guidance; 1 is none.", minimum=1.0, maximum=10.0, read_only=True)
+    seed: int = parameter(0, "Seed of the head's noise; together with the image's stamp it fixes the chunk.",
+                          minimum=0, maximum=2**31 - 1, read_only=True)
+    # Method
+    method: str = parameter("sqap", "Token selection.", choices=tuple(METHODS), read_only=True)
+    pruning_ratio: float = parameter(0.4, "Share of the 256 visual tokens that is dropped.", minimum=0.0, maximum=0.95,
+                                     read_only=True)
+    prune_layer: int = parameter(3, "Number of decoder layers that run on all tokens.", minimum=1, maximum=128, read_only=True)
+    score_layer: int = parameter(-1, "Decoder layer (from 0) whose attention ranks the tokens; -1: prune_layer - 1.",
+                                 minimum=-1, maximum=127, read_only=True)
+    attention_share: float = parameter(0.25, "Share of the kept tokens that attention chooses.", minimum=0.0, maximum=1.0,
+                                       read_only=True)
+    ring_radius_tokens: int = parameter(2, "Chebyshev radius of the ring around the projected end-effector [tokens].",
+                                        minimum=0, maximum=15, read_only=True)
+    ee_points_m: tuple[float, ...] = parameter((0.0, 0.0, 0.0), "Points protected by a ring, in the end-effector frame, "
+                                               "x y z after x y z [m].", kind=_DOUBLES, read_only=True)
+    no_geometry: str = parameter("ring_off", "What a method with a ring does without camera geometry: go on without the ring, "
+                                 "or keep all tokens.", choices=("ring_off", "dense"), read_only=True)
+    # Robot
+    step_s: float = parameter(0.2, "Time of one row of the chunk [s]: 1/3 Google robot, 1/5 WidowX.", minimum=0.01, maximum=5.0,
+                              read_only=True)
+    ensemble_horizon: int = parameter(7, "Chunks that the adaptive ensemble blends: 2 Google robot, 7 WidowX.", minimum=1,
+                                      maximum=16, read_only=True)
+    ensemble_alpha: float = parameter(0.1, "Sharpness of the adaptive ensemble's weights.", minimum=0.0, maximum=10.0,
+                                      read_only=True)
+    gripper: str = parameter("widowx", "Gripper semantics of the policy's training data.",
+                             choices=("google_robot", "widowx", "absolute"), read_only=True)
+    base_frame: str = parameter("base_link", "Frame in whose axes the actions are.", read_only=True)
+    ee_frame: str = parameter("gripper_tcp", "End-effector frame.", read_only=True)
+    camera_frame: str = parameter("", "Optical frame of the camera; '': the image's frame_id.", read_only=True)
+    # Inputs
+    image_topic: str = parameter("image", "Camera image; relative to the namespace unless it begins with /.", read_only=True)
+    camera_info_topic: str = parameter("camera_info", "Intrinsics of that image.", read_only=True)
+    instruction_topic: str = parameter("instruction", "Task in words, std_msgs/String, latched.", read_only=True)
+    image_transport: str = parameter("raw", "raw subscribes to image_topic, compressed to image_topic/compressed.",
+                                     choices=("raw", "compressed"), read_only=True)
+    sensor_reliability: str = parameter("best_effort", "Reliability of the image and camera_info subscriptions.",
+                                        choices=("best_effort", "reliable"), read_only=True)
+    image_is_rectified: bool = parameter(False, "The image went through image_proc: use P and no distortion.", read_only=True)
+    instruction: str = parameter("", "The task in words. A message on the instruction topic replaces it.")
+    max_image_age_s: float = parameter(0.5, "Oldest image that is used, by its stamp [s].", minimum=0.01, maximum=60.0,
+                                       read_only=True)
+    future_tolerance_s: float = parameter(0.1, "How far ahead of the clock a stamp may be [s].", minimum=0.0, maximum=5.0,
+                                          read_only=True)
+    tf_tolerance_s: float = parameter(0.1, "How far from the image's stamp the newest transform may be [s].", minimum=0.0,
+                                      maximum=5.0, read_only=True)
+    tf_timeout_s: float = parameter(0.05, "How long to wait for a transform at the image's stamp [s].", minimum=0.0, maximum=1.0,
+                                    read_only=True)
+    max_ee_age_s: float = parameter(0.5, "Oldest base to end-effector transform under which commands go on [s].", minimum=0.01,
+                                    maximum=10.0, read_only=True)
+    # Commands
+    dry_run: bool = parameter(True, "Commands go to ~/dry_run/ only. Set false to move the robot.", read_only=True)
+    rate_hz: float = parameter(20.0, "Rate of the commands [Hz]; MoveIt Servo drops what is older than 0.1 s.", minimum=1.0,
+                               maximum=500.0, read_only=True)
+    max_chunk_age_s: float = parameter(1.0, "Longest time a chunk is followed after its image's stamp [s].", minimum=0.05,
+                                       maximum=20.0, read_only=True)
+    limit_linear_m_s: float | None = parameter(None, "Largest end-effector speed [m/s]. Required.", kind=_DOUBLE,
+                                               name="limits.max_linear_m_s", minimum=0.0, maximum=10.0)
+    limit_angular_rad_s: float | None = parameter(None, "Largest end-effector turn rate [rad/s]. Required.", kind=_DOUBLE,
+                                                  name="limits.max_angular_rad_s", minimum=0.0, maximum=20.0)
+    workspace_min_m: tuple[float, ...] = parameter((), "Lower corner x y z of the workspace box in base_frame [m]. Required.",
+                                                   kind=_DOUBLES, name="limits.workspace_min_m")
+    workspace_max_m: tuple[float, ...] = parameter((), "Upper corner x y z of the workspace box in base_frame [m]. Required.",
+                                                   kind=_DOUBLES, name="limits.workspace_max_m")
+
+    def __post_init__(self) -> None:
+        if len(self.ee_points_m) % 3:
+            raise ValueError(f"ee_points_m has {len(self.ee_points_m)} numbers; give x y z for each point")
+        self.make_method()
+        self.make_frames()
+
+    def make_method(self) -> Method:
+        """Raises ValueError."""
+        points = tuple(tuple(self.ee_points_m[i:i + 3]) for i in range(0, len(self.ee_points_m), 3))
+        return make_method(self.method, ratio=self.pruning_ratio, prune_layer=self.prune_layer,
+                           score_layer=None if self.score_layer < 0 else self.score_layer,
+                           ring_radius_tokens=self.ring_radius_tokens, attention_share=self.attention_share,
+                           ee_points_m=points, no_geometry=self.no_geometry)
+
+    def make_frames(self) -> Frames:
+        """Raises ValueError."""
+        return Frames(base=self.base_frame, end_effector=self.ee_frame, camera=self.camera_frame,
+                      tolerance_s=self.tf_tolerance_s, timeout_s=self.tf_timeout_s, rectified=self.image_is_rectified)
+
+    def make_limits(self) -> Limits:
+        """Raises ValueError where a limit is missing: nothing moves without all of them."""
+        missing = [name for name, value in (("max_linear_m_s", self.limit_linear_m_s), ("max_angular_rad_s", self.limit_angular_rad_s),
+                                            ("workspace_min_m", self.workspace_min_m), ("workspace_max_m", self.workspace_max_m))
+                   if value is None or value == ()]
+        if missing:
+            raise ValueError(f"limits not set: {', '.join('limits.' + name for name in missing)}; the policy does not start "
+                             "without explicit limits, see config/ for examples")
+        return Limits(max_linear_m_s=self.limit_linear_m_s, max_angular_rad_s=self.limit_angular_rad_s,
+                      workspace_min_m=self.workspace_min_m, workspace_max_m=self.workspace_max_m)

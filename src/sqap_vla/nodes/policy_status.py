@@ -1,0 +1,116 @@
+# Copyright 2026 The sqap_vla Authors
+# SPDX-License-Identifier: Apache-2.0
+"""What the policy tells about itself on ~/status: one flat list of figures, `group/name` -> text.
+
+The diagnostics node groups and judges them; the policy only counts. Groups: lifecycle, model, input, tf, inference, tokens,
+command, memory.
+"""
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+import psutil
+import torch
+from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
+from rclpy.node import Node
+from rclpy.subscription import Subscription
+
+from sqap_vla.nodes.conversions import InputError
+from sqap_vla.nodes.input_monitor import InputMonitor
+from sqap_vla.pruning.selection import Reason
+from sqap_vla.runtime.timing import LatencyWindow
+from sqap_vla.runtime.types import ActionChunk
+
+STAGES = ("preprocess", "vision", "llm", "head", "total")
+
+
+class PolicyFigures:
+    """Counters and last values of a policy; its worker thread and its executor both write here."""
+
+    def __init__(self, warm_up: int = 1) -> None:
+        self._lock = threading.Lock()
+        self._latency = {stage: LatencyWindow(size=200, warm_up=warm_up) for stage in STAGES}
+        self._pipeline = LatencyWindow(size=200, warm_up=warm_up)  # image stamp to chunk
+        self._rejected: Counter[str] = Counter()
+        self._fallbacks: Counter[str] = Counter()
+        self._warnings: dict[str, str] = {}
+        self._last_error = ""
+        self._last_rejection = ""
+        self._chunk: ActionChunk | None = None
+        self._chunks = 0
+
+    def rejected(self, error: InputError) -> bool:
+        """Counts a frame that was not run. True where the reason is a new one: log it once, not per frame."""
+        with self._lock:
+            new = self._last_rejection != error.reason
+            self._rejected[error.reason] += 1
+            self._last_rejection = error.reason
+            return new
+
+    def failed(self, error: Exception) -> None:
+        with self._lock:
+            self._last_error = f"{type(error).__name__}: {error}"
+
+    def finished(self, chunk: ActionChunk, warnings: tuple[InputError, ...], pipeline_ms: float) -> list[InputError]:
+        """Counts a chunk; returns the warnings that the chunk before did not have."""
+        with self._lock:
+            for stage in STAGES:
+                self._latency[stage].add(getattr(chunk.times, f"{stage}_ms"))
+            self._pipeline.add(pipeline_ms)
+            if chunk.fallback:
+                self._fallbacks[chunk.fallback] += 1
+            new = [w for w in warnings if w.reason not in self._warnings]
+            self._warnings = {w.reason: str(w) for w in warnings}
+            self._chunk, self._chunks = chunk, self._chunks + 1
+            self._last_error = self._last_rejection = ""
+            return new
+
+    def values(self) -> dict[str, str]:
+        with self._lock:
+            values = {"inference/chunks": str(self._chunks), "inference/last_error": self._last_error,
+                      "input/last_rejection": self._last_rejection}
+            values |= {f"input/rejected/{reason}": str(n) for reason, n in self._rejected.items()}
+            values |= {f"tf/warning/{reason}": text for reason, text in self._warnings.items()}
+            values |= {f"tokens/fallback/{reason}": str(n) for reason, n in self._fallbacks.items()}
+            for stage, window in [*self._latency.items(), ("pipeline", self._pipeline)]:
+                summary = window.summary()
+                for name in ("p50", "p95", "p99") if summary else ():
+                    values[f"inference/{stage}_ms_{name}"] = f"{getattr(summary, f'{name}_ms'):.1f}"
+            if self._chunk is not None:
+                kept = self._chunk.selection.counts()
+                values["tokens/kept"] = str(sum(kept.values()))
+                values |= {f"tokens/kept_{reason.name.lower()}": str(kept[reason]) for reason in Reason}
+                values["tokens/fallback"] = self._chunk.fallback
+        values["memory/rss_mb"] = f"{psutil.Process().memory_info().rss / 1e6:.0f}"
+        return values
+
+
+def status_message(level: bytes, text: str, values: dict[str, str], hardware_id: str) -> DiagnosticStatus:
+    return DiagnosticStatus(level=level, name="sqap_vla: policy", message=text, hardware_id=hardware_id,
+                            values=[KeyValue(key=key, value=value) for key, value in sorted(values.items())])
+
+
+def input_figures(node: Node, monitors: Mapping[str, InputMonitor], subscriptions: Iterable[Subscription]) -> dict[str, str]:
+    """Rate, age and publishers of each input; monitors and subscriptions in the same order."""
+    values = {}
+    now_ns = node.get_clock().now().nanoseconds
+    for (name, monitor), subscription in zip(monitors.items(), subscriptions, strict=True):
+        values[f"input/{name}_rate_hz"] = f"{monitor.rate_hz():.2f}"
+        values[f"input/{name}_publishers"] = str(node.count_publishers(subscription.topic_name))
+        values[f"input/{name}_topic"] = subscription.topic_name
+        age_s = monitor.age_s()
+        if age_s is not None:
+            values[f"input/{name}_arrival_age_s"] = f"{age_s:.3f}"
+        if monitor.last_stamp_ns is not None:
+            values[f"input/{name}_stamp_age_s"] = f"{(now_ns - monitor.last_stamp_ns) / 1e9:.3f}"
+    return values
+
+
+def gpu_figures(device: torch.device) -> dict[str, str]:
+    """Memory that torch holds on the GPU; empty on the CPU."""
+    if device.type != "cuda":
+        return {}
+    return {"memory/gpu_allocated_mb": f"{torch.cuda.memory_allocated(device) / 1e6:.0f}",
+            "memory/gpu_peak_mb": f"{torch.cuda.max_memory_allocated(device) / 1e6:.0f}"}

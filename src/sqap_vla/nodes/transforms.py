@@ -1,0 +1,42 @@
+# Copyright 2026 The sqap_vla Authors
+# SPDX-License-Identifier: Apache-2.0
+"""Looking up transforms at the image's stamp.
+
+A transform newer than the image is interpolated by tf2. Where the newest one is older than the image, the newest is taken
+only if it is at most `tolerance_s` older; anything staler counts as missing, because a robot that moves is no longer there.
+"""
+from __future__ import annotations
+
+import numpy as np
+import tf2_ros
+from rclpy.duration import Duration
+from rclpy.time import Time
+
+from sqap_vla.nodes.conversions import InputError, matrix_from_transform, stamp_ns
+
+NO_TRANSFORM = "transform_missing"
+STALE_TRANSFORM = "transform_stale"
+
+
+def lookup(buffer: tf2_ros.Buffer, target: str, source: str, at_ns: int, tolerance_s: float, timeout_s: float = 0.0) -> np.ndarray:
+    """target_T_source [4, 4] at `at_ns`. Raises InputError (transform_missing, transform_stale, transform_invalid)."""
+    try:
+        found = buffer.lookup_transform(target, source, Time(nanoseconds=at_ns), Duration(seconds=timeout_s))
+    except tf2_ros.ExtrapolationException:
+        found = _newest_within(buffer, target, source, at_ns, tolerance_s)
+    except (tf2_ros.LookupException, tf2_ros.ConnectivityException, tf2_ros.InvalidArgumentException) as error:
+        raise InputError(NO_TRANSFORM, f"no transform from '{source}' to '{target}': {error}. Is it published, and are the frame "
+                         "parameters right?") from error
+    return matrix_from_transform(found.transform)
+
+
+def _newest_within(buffer: tf2_ros.Buffer, target: str, source: str, at_ns: int, tolerance_s: float):
+    try:
+        newest = buffer.lookup_transform(target, source, Time())  # time zero: the latest common one
+    except tf2_ros.TransformException as error:
+        raise InputError(NO_TRANSFORM, f"no transform from '{source}' to '{target}': {error}") from error
+    age_s = (at_ns - stamp_ns(newest.header.stamp)) / 1e9
+    if not -tolerance_s <= age_s <= tolerance_s:
+        raise InputError(STALE_TRANSFORM, f"the newest transform from '{source}' to '{target}' is {age_s:.3f} s from the image's "
+                         f"stamp; at most tf_tolerance_s = {tolerance_s:.3f} is allowed. Do both use the same clock (use_sim_time)?")
+    return newest
