@@ -1,0 +1,18 @@
+# Copyright 2026 The sqap_vla Authors
+# SPDX-License-Identifier: Apache-2.0
+"""Keep the tests' ROS graphs apart: from each other, from a second run on this machine, and from the network.
+
+Set before anything imports rclpy, since the DDS participant reads the variables once.
+"""
+
+import os
+import zlib
+
+DOMAINS = 100  # ids 2..101 need no port above Linux' ephemeral range; 0 is everybody's default
+
+_run = os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))
+_worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+
+os.environ["ROS_DOMAIN_ID"] = str(2 + (zlib.crc32(_run.encode()) % (DOMAINS // _workers)) * _workers + _worker)
+os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
