@@ -12,7 +12,8 @@ from sqap_vla.pruning import ring as rings
 from sqap_vla.pruning.projection import CameraModel
 from sqap_vla.pruning.ring import pixel_to_token, ring_from_geometry
 
-CAMERA = CameraModel(((400, 0, 320), (0, 400, 240), (0, 0, 1)), "plumb_bob", (), 640, 480)  # tokens of 40 x 30 px
+# tokens of 40 x 30 px
+CAMERA = CameraModel(((400, 0, 320), (0, 400, 240), (0, 0, 1)), "plumb_bob", (), 640, 480)
 ORIGIN = np.zeros((1, 3))
 
 
@@ -38,7 +39,7 @@ def test_ring_by_hand():
 
 
 def test_a_rotated_camera_is_taken_into_account():
-    # optical axis along +x of the end-effector's frame: the fingertip ahead of the hand lies on the axis behind it
+    # optical axis along +x of the end-effector's frame
     camera_T_ee = np.array([[0, -1.0, 0, 0], [0, 0, -1, 0], [1, 0, 0, 0.5], [0, 0, 0, 1]])
     ring = ring_from_geometry(CAMERA, camera_T_ee, np.array([[0.5, -0.2, 0.1]]), radius=0, budget=154)
     assert ring.pixel == pytest.approx((320 + 400 * 0.2, 240 - 400 * 0.1))
@@ -57,7 +58,8 @@ def test_several_points_give_the_union_and_an_unseen_one_is_left_out():
 
 
 def test_fingertip_in_view_makes_the_ring_while_the_end_effector_is_outside():
-    ring = ring_from_geometry(CAMERA, pose_at_pixel(-50, 100), np.array([[0, 0, 0], [0.5, 0, 0]]), radius=0, budget=154)
+    points = np.array([[0, 0, 0], [0.5, 0, 0]])
+    ring = ring_from_geometry(CAMERA, pose_at_pixel(-50, 100), points, radius=0, budget=154)
     assert ring.centers == ((3, 3),)
     assert ring.fallback == ""
     assert ring.pixel == pytest.approx((-50, 100))
@@ -98,7 +100,8 @@ def test_a_point_beyond_the_fold_of_the_distortion_is_outside_and_has_no_pixel()
     {"camera_T_ee": np.full((4, 4), np.nan)}, {"camera_T_ee": np.eye(3)},
 ])
 def test_malformed_arguments_are_refused(arguments):
-    valid = {"camera": CAMERA, "camera_T_ee": pose_at_pixel(1, 1), "points_ee": ORIGIN, "radius": 2, "budget": 9}
+    valid = {"camera": CAMERA, "camera_T_ee": pose_at_pixel(1, 1), "points_ee": ORIGIN, "radius": 2,
+             "budget": 9}
     with pytest.raises(ValueError, match="must be|at least"):
         ring_from_geometry(**{**valid, **arguments})
 

@@ -1,13 +1,13 @@
 # Copyright 2026 The sqap_vla Authors
 # SPDX-License-Identifier: Apache-2.0
-"""Points in a camera's optical frame -> pixels of the full-size image (paper eq. 2), lens distortion included.
+"""Points in a camera's optical frame -> pixels of the full-size image (paper eq. 2), with lens distortion.
 
-Frame: optical, REP-103 (z forward, x right, y down), metres. Intrinsics as in sensor_msgs/CameraInfo: K row-major, D in
-OpenCV's order. Pixels are in the coordinates of K, as OpenCV projects them.
+Frame: optical, REP-103 (z forward, x right, y down), metres. Intrinsics as in sensor_msgs/CameraInfo: K
+row-major, D in OpenCV's order. Pixels are in the coordinates of K, as OpenCV projects them.
 
-A distortion polynomial fitted inside the field of view bends back outside it: a point far off to the side would land in the
-middle of the image. Distortion is trusted only up to the first fold, the smallest angle at which the distorted radius stops
-growing; beyond it a point has no pixel.
+A distortion polynomial fitted inside the field of view bends back outside it: a point far off to the side
+would land in the middle of the image. Distortion is trusted only up to the first fold, the smallest angle at
+which the distorted radius stops growing; beyond it a point has no pixel.
 """
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ MIN_DEPTH_M = 1e-6  # nearer to the camera plane than this counts as behind: the
 class CameraModel:
     """Intrinsics of one image stream.
 
-    matrix: K, [3, 3] or 9 numbers row-major, without skew. distortion: D, as many coefficients as the model takes.
-    width, height: the image the intrinsics belong to [px].
-    Raises ValueError for values that are not finite, focal lengths or sizes that are not positive, an unknown model, a wrong
-    number of coefficients.
+    matrix: K, [3, 3] or 9 numbers row-major, without skew. distortion: D, as many coefficients as the model
+    takes. width, height: the image the intrinsics belong to [px].
+    Raises ValueError for values that are not finite, focal lengths or sizes that are not positive, an unknown
+    model, a wrong number of coefficients.
     """
 
     matrix: np.ndarray  # [3, 3] float64
@@ -54,26 +54,30 @@ class CameraModel:
             raise ValueError(f"camera_info holds a value that is not finite (K {matrix.ravel().tolist()}, "
                              f"D {list(distortion)}); calibrate the camera or publish without camera_info")
         if matrix[0, 0] <= 0 or matrix[1, 1] <= 0:
-            raise ValueError(f"focal lengths are {matrix[0, 0]:g} and {matrix[1, 1]:g} px; both must be positive "
-                             "(an uncalibrated camera publishes zeros)")
+            raise ValueError(f"focal lengths are {matrix[0, 0]:g} and {matrix[1, 1]:g} px; both must be "
+                             "positive (an uncalibrated camera publishes zeros)")
         if matrix[0, 1] != 0 or matrix[1, 0] != 0 or not np.array_equal(matrix[2], (0, 0, 1)):
-            raise ValueError(f"K is {matrix.ravel().tolist()}; it must be [fx 0 cx, 0 fy cy, 0 0 1] without skew")
+            raise ValueError(f"K is {matrix.ravel().tolist()}; it must be [fx 0 cx, 0 fy cy, 0 0 1] "
+                             "without skew")
         if self.width <= 0 or self.height <= 0:
-            raise ValueError(f"camera_info is for {self.width}x{self.height}; give the size of the image in pixels")
+            raise ValueError(f"camera_info is for {self.width}x{self.height}; "
+                             "give the size of the image in pixels")
         counts = COEFFICIENT_COUNTS.get(self.distortion_model)
         if counts is None:
             known = ", ".join(repr(name) for name in COEFFICIENT_COUNTS)
-            raise ValueError(f"distortion_model {self.distortion_model!r} is not supported; known are {known}")
+            raise ValueError(f"distortion_model {self.distortion_model!r} is not supported; "
+                             f"known are {known}")
         if len(distortion) not in counts:
-            raise ValueError(f"distortion_model {self.distortion_model!r} came with {len(distortion)} coefficients; "
-                             f"it takes {' or '.join(map(str, counts))}")
+            raise ValueError(f"distortion_model {self.distortion_model!r} came with {len(distortion)} "
+                             f"coefficients; it takes {' or '.join(map(str, counts))}")
         matrix.flags.writeable = False
         object.__setattr__(self, "matrix", matrix)
         object.__setattr__(self, "distortion", distortion)
 
     @cached_property
     def max_radius(self) -> float:
-        """Distance from the optical axis on the plane z = 1 at which the distortion first folds; inf if it never does."""
+        """Distance from the axis on the plane z = 1 at which the distortion first folds; inf if it never
+        does."""
         if self.distortion_model == "equidistant":
             # theta_d = theta (1 + k1 theta^2 + ...); its derivative as a polynomial in theta^2
             terms = np.array([1.0, *self.distortion]) * (1, 3, 5, 7, 9)
@@ -83,14 +87,15 @@ class CameraModel:
         # r_d = r N(s) / D(s) with s = r^2; dr_d/dr = ((N + 2 s N') D - 2 s N D') / D^2
         numerator, denominator = Polynomial([1, k1, k2, k3]), Polynomial([1, k4, k5, k6])
         two_s = Polynomial([0, 2])
-        slope = (numerator + two_s * numerator.deriv()) * denominator - two_s * numerator * denominator.deriv()
+        slope = ((numerator + two_s * numerator.deriv()) * denominator
+                 - two_s * numerator * denominator.deriv())
         first = min(_smallest_positive_root(slope), _smallest_positive_root(denominator))
         return float(np.sqrt(first))
 
 
 def _smallest_positive_root(polynomial: Polynomial) -> float:
     """Of a polynomial with constant term 1; inf where there is none (below 1e12)."""
-    # t = 1/x turns it into a monic polynomial, whose roots stay accurate however small the high coefficients are
+    # t = 1/x turns it into a monic polynomial, whose roots stay accurate however small high coefficients are
     reciprocals = np.roots(polynomial.coef)
     real = reciprocals.real[np.abs(reciprocals.imag) <= 1e-9 * np.abs(reciprocals)]
     largest = real.max(initial=0.0)
@@ -100,8 +105,9 @@ def _smallest_positive_root(polynomial: Polynomial) -> float:
 def project(camera: CameraModel, points_camera: np.ndarray) -> np.ndarray:
     """Pixels of points given in the camera's optical frame.
 
-    points_camera: [N, 3] metres. Returns float64 [N, 2], (u, v) of the full-size image, also outside its borders; a row is
-    NaN where the point is not in front of the camera, lies beyond the first fold of the distortion, or is not finite.
+    points_camera: [N, 3] metres. Returns float64 [N, 2], (u, v) of the full-size image, also outside its
+    borders; a row is NaN where the point is not in front of the camera, lies beyond the first fold of the
+    distortion, or is not finite.
     """
     points = np.asarray(points_camera, dtype=np.float64)
     if points.ndim != 2 or points.shape[1] != 3:
@@ -116,10 +122,11 @@ def project(camera: CameraModel, points_camera: np.ndarray) -> np.ndarray:
     on_plane = np.column_stack([rays[unfolded], np.ones(len(rows))])[:, None, :]  # [M, 1, 3]
     origin = np.zeros(3)
     if camera.distortion_model == "equidistant":
-        projected, _ = cv2.fisheye.projectPoints(on_plane, origin, origin, camera.matrix, np.array(camera.distortion))
+        coefficients = np.array(camera.distortion)
+        projected, _ = cv2.fisheye.projectPoints(on_plane, origin, origin, camera.matrix, coefficients)
     else:
-        # OpenCV takes no list of 1, 2 or 3 coefficients
-        coefficients = np.array((*camera.distortion, 0.0, 0.0, 0.0, 0.0, 0.0)[:max(5, len(camera.distortion))])
+        padding = (0.0,) * (5 - len(camera.distortion))  # OpenCV takes no list of 1, 2 or 3 coefficients
+        coefficients = np.array(camera.distortion + padding)
         projected, _ = cv2.projectPoints(on_plane, origin, origin, camera.matrix, coefficients)
     pixels[rows] = projected[:, 0]
     return pixels

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Random dropping: the baseline that any pruning method has to beat.
 
-Drawn on the host from the seed alone, so that a frame keeps the same tokens on every device and in every process.
+Drawn on the host from the seed alone, so that a frame keeps the same tokens on every device.
 """
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sqap_vla.pruning.selection import Reason, TokenSelection, check_select_argu
 
 @dataclass(frozen=True)
 class RandomDropSelector:
-    """Keeps `budget` tokens, each set of that size being equally likely. Looks neither at attention nor at the ring."""
+    """Keeps `budget` tokens, each set of that size equally likely, whatever attention and ring say."""
 
     needs_scores: bool = False
 

@@ -2,12 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The visual tokens around the projected end-effector (paper eqs. 3 and 4), protected from pruning.
 
-Tokens lie on a grid x grid raster, index = grid * t_v + t_u. The policy's input is the whole frame resized without keeping its
-aspect ratio, so pixel u of a W px wide image belongs to column floor(grid * u / W), as image coordinates scale; the half pixel
-between the conventions for a pixel's centre (0.0 or 0.5) is 1/80 of a token at 640 px and is left out. A pixel is inside the
-image for 0 <= u < W and 0 <= v < H.
+Tokens lie on a grid x grid raster, index = grid * t_v + t_u. The policy's input is the whole frame resized
+without keeping its aspect ratio, so pixel u of a W px wide image belongs to column floor(grid * u / W), as
+image coordinates scale; the half pixel between the conventions for a pixel's centre (0.0 or 0.5) is 1/80 of a
+token at 640 px and is left out. A pixel is inside the image for 0 <= u < W and 0 <= v < H.
 
-Computed on the host from the frame's geometry; missing geometry gives an empty ring and says why, never an exception.
+Computed on the host from the frame's geometry; missing geometry gives an empty ring and a reason.
 """
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ FALLBACKS = (NO_CAMERA_INFO, NO_CAMERA_TRANSFORM, BEHIND_CAMERA, OUTSIDE_IMAGE)
 class Ring:
     """Protected tokens of one frame.
 
-    mask: bool [grid * grid], at most `budget` of them true. centers: token (t_u, t_v) of every point inside the image.
-    pixel: (u, v) of the first point in the full-size image, also where that is outside the borders; None where it has none.
-    fallback: '' or the one of FALLBACKS that left the ring empty.
+    mask: bool [grid * grid], at most `budget` of them true. centers: token (t_u, t_v) of every point inside
+    the image. pixel: (u, v) of the first point in the full-size image, also where that is outside the
+    borders; None where it has none. fallback: '' or the one of FALLBACKS that left the ring empty.
     """
 
     mask: np.ndarray
@@ -39,8 +39,9 @@ class Ring:
     fallback: str
 
 
-def pixel_to_token(pixel: tuple[float, float], width: int, height: int, grid: int = 16) -> tuple[int, int] | None:
-    """Token coordinates (t_u, t_v) of a pixel of a width x height image (eq. 3), None where the pixel is outside."""
+def pixel_to_token(pixel: tuple[float, float], width: int, height: int,
+                   grid: int = 16) -> tuple[int, int] | None:
+    """Token (t_u, t_v) of a pixel of a width x height image (eq. 3); None where the pixel is outside."""
     u, v = pixel
     if not (0 <= u < width and 0 <= v < height):  # false for NaN too
         return None
@@ -53,26 +54,27 @@ def empty_ring(fallback: str, pixel: tuple[float, float] | None = None, grid: in
     return Ring(mask=np.zeros(grid * grid, dtype=bool), centers=(), pixel=pixel, fallback=fallback)
 
 
-def ring_from_geometry(camera: CameraModel | None, camera_T_ee: np.ndarray | None, points_ee: np.ndarray, radius: int,
-                       budget: int, grid: int = 16) -> Ring:
+def ring_from_geometry(camera: CameraModel | None, camera_T_ee: np.ndarray | None, points_ee: np.ndarray,
+                       radius: int, budget: int, grid: int = 16) -> Ring:
     """Tokens within Chebyshev distance `radius` of the token of any projected point.
 
-    points_ee: [P, 3] metres in the end-effector's frame; the first is the end-effector itself, more may be its fingertips.
-    A ring larger than `budget` keeps the tokens nearest to their centre, ties to the lowest index. Points that cannot be seen
-    are left out; the ring is empty only if that holds for all of them.
+    points_ee: [P, 3] metres in the end-effector's frame; the first is the end-effector itself, more may be
+    its fingertips. A ring larger than `budget` keeps the tokens nearest to their centre, ties to the lowest
+    index. Points that cannot be seen are left out; the ring is empty only if that holds for all of them.
     Raises ValueError for a malformed transform or points, a negative radius, a budget below 1.
     """
     points_ee = np.asarray(points_ee, dtype=np.float64)
     if points_ee.ndim != 2 or points_ee.shape[1] != 3 or len(points_ee) == 0:
         raise ValueError(f"points_ee has shape {points_ee.shape}; give at least one point, [P, 3]")
     if radius < 0 or budget < 1:
-        raise ValueError(f"radius {radius} and budget {budget} tokens: the radius must be >= 0, the budget >= 1")
+        raise ValueError(f"radius is {radius} and budget {budget} tokens; they must be >= 0 and >= 1")
     if camera is None:
         return empty_ring(NO_CAMERA_INFO, grid=grid)
     if camera_T_ee is None:
         return empty_ring(NO_CAMERA_TRANSFORM, grid=grid)
     if camera_T_ee.shape != (4, 4) or not np.isfinite(camera_T_ee).all():
-        raise ValueError(f"camera_T_ee is {camera_T_ee.tolist()}; it must be a finite [4, 4] matrix, or None if unknown")
+        raise ValueError(f"camera_T_ee is {camera_T_ee.tolist()}; it must be a finite [4, 4] matrix, "
+                         "or None if unknown")
 
     points_camera = points_ee @ camera_T_ee[:3, :3].T + camera_T_ee[:3, 3]  # [P, 3]
     pixels = project(camera, points_camera)  # [P, 2]

@@ -2,12 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Farthest-point sampling of visual tokens (paper eq. 5).
 
-Distance: squared Euclidean between token coordinates on the grid. The next token is the candidate whose nearest already chosen
-or taken token is farthest away; ties go to the lowest index. With nothing taken every candidate is equally far, so the first
-choice is the lowest candidate (token 0 if all are candidates).
+Distance: squared Euclidean between token coordinates on the grid. The next token is the candidate whose
+nearest already chosen or taken token is farthest away; ties go to the lowest index. With nothing taken every
+candidate is equally far, so the first choice is the lowest candidate (token 0 if all are candidates).
 
-The number of choices is fixed by the caller and each step is three small operations in fixed shapes, without asking the device
-for a value. The first m choices do not depend on how many follow, so who needs fewer ranks by position instead of choosing less.
+The number of choices is fixed by the caller and each step is three small operations in fixed shapes, without
+asking the device for a value. The first m choices do not depend on how many follow, so who needs fewer ranks
+by position instead of choosing less.
 """
 from __future__ import annotations
 
@@ -33,12 +34,13 @@ def _distance_table(grid: int, device: torch.device) -> Tensor:
 def farthest_point_sampling(taken: Tensor, candidates: Tensor, count: int, grid: int = 16) -> Tensor:
     """Candidates in the order of choice.
 
-    taken: bool [N], where sampling starts from. candidates: bool [N], what may be chosen; a taken token never is. N = grid^2.
+    taken: bool [N], where sampling starts from. candidates: bool [N], what may be chosen; a taken token never
+    is. N = grid^2.
     Returns int64 [count]; entries past the last candidate are -1.
     Raises ValueError for wrong shapes or a negative count.
     """
     n = grid * grid
-    if taken.shape != (n,) or candidates.shape != (n,) or taken.dtype != torch.bool or candidates.dtype != torch.bool:
+    if any(mask.shape != (n,) or mask.dtype != torch.bool for mask in (taken, candidates)):
         raise ValueError(f"taken is {taken.dtype} {tuple(taken.shape)}, candidates {candidates.dtype} "
                          f"{tuple(candidates.shape)}; both must be bool [{n}]")
     if count < 0:

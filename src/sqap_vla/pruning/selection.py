@@ -1,9 +1,11 @@
 # Copyright 2026 The sqap_vla Authors
 # SPDX-License-Identifier: Apache-2.0
-"""Which visual tokens stay in the language model, and why: the contract between a pruning method and the decoder.
+"""Which visual tokens stay in the language model, and why: the contract between a pruning method and the
+decoder.
 
-The decoder takes a TokenSelector as an argument and knows none of them. A selector works on the device of its inputs, in fixed
-shapes and without a host round trip, so that it can run inside the prefill and be captured in a CUDA graph.
+The decoder takes a TokenSelector as an argument and knows none of them. A selector works on the device of its
+inputs, in fixed shapes and without a host round trip, so that it can run inside the prefill and be captured
+in a CUDA graph.
 """
 from __future__ import annotations
 
@@ -29,8 +31,8 @@ class TokenSelection:
     """Kept visual tokens, each once.
 
     kept: int64 [n], ascending token indices. reason: uint8 [n], the Reason of each, on the same device.
-    Raises ValueError for other dtypes or shapes. Order and uniqueness are the selector's duty: checking them here would wait
-    for the device.
+    Raises ValueError for other dtypes or shapes. Order and uniqueness are the selector's duty: checking them
+    here would wait for the device.
     """
 
     kept: Tensor
@@ -41,8 +43,8 @@ class TokenSelection:
         if kept.dtype != torch.int64 or kept.ndim != 1:
             raise ValueError(f"kept is {kept.dtype} {tuple(kept.shape)}; it must be int64 [n]")
         if reason.dtype != torch.uint8 or reason.shape != kept.shape or reason.device != kept.device:
-            raise ValueError(f"reason is {reason.dtype} {tuple(reason.shape)} on {reason.device}; it must be uint8 "
-                             f"{tuple(kept.shape)} on {kept.device}, one per kept token")
+            raise ValueError(f"reason is {reason.dtype} {tuple(reason.shape)} on {reason.device}; it must be "
+                             f"uint8 {tuple(kept.shape)} on {kept.device}, one per kept token")
 
     def cpu(self) -> TokenSelection:
         """The same selection in host memory, for logs and pictures."""
@@ -53,7 +55,8 @@ class TokenSelection:
         return self.kept[self.reason == reason]
 
     def counts(self) -> dict[Reason, int]:
-        """Number of kept tokens per reason, in the order of precedence; the sum is n. Waits for the device."""
+        """Number of kept tokens per reason, in the order of precedence; the sum is n. Waits for the
+        device."""
         per_reason = torch.bincount(self.reason.long(), minlength=len(Reason)).tolist()
         return dict(zip(Reason, per_reason, strict=True))
 
@@ -68,15 +71,17 @@ class TokenSelector(Protocol):
     def select(self, scores: Tensor | None, ring: Tensor, budget: int, seed: int) -> TokenSelection:
         """Choose exactly `budget` tokens.
 
-        scores: float [N], higher is more important, or None. ring: bool [N], tokens to protect, at most `budget` of them.
-        seed: the only source of randomness. Raises ValueError for wrong shapes or a budget outside [1, N].
+        scores: float [N], higher is more important, or None. ring: bool [N], tokens to protect, at most
+        `budget` of them. seed: the only source of randomness. Raises ValueError for wrong shapes or a budget
+        outside [1, N].
         """
 
 
 def budget_from_ratio(ratio: float, n: int = 256) -> int:
-    """Tokens kept when `ratio` of n is dropped: n - round(ratio * n), half to even. Raises ValueError if none would stay."""
+    """Tokens kept when `ratio` of n is dropped: n - round(ratio * n), half to even. Raises ValueError if none
+    would stay."""
     if not 0 <= ratio < 1:  # false for NaN too
-        raise ValueError(f"pruning ratio is {ratio}; it must be in [0, 1), e.g. 0.4 to drop 40 % of the tokens")
+        raise ValueError(f"pruning ratio is {ratio}; it must be in [0, 1), e.g. 0.4 to drop 40 %")
     budget = n - round(ratio * n)
     if budget < 1:
         raise ValueError(f"pruning ratio {ratio} leaves none of {n} tokens; use at most {1 - 1 / n:.4f}")
@@ -100,4 +105,5 @@ def check_select_arguments(scores: Tensor | None, ring: Tensor, budget: int, nee
     if scores is None:
         raise ValueError("scores is None; this selector ranks tokens by attention and needs them")
     if scores.shape != ring.shape or not scores.is_floating_point():
-        raise ValueError(f"scores is {scores.dtype} {tuple(scores.shape)}; it must be floating point {tuple(ring.shape)}")
+        raise ValueError(f"scores is {scores.dtype} {tuple(scores.shape)}; "
+                         f"it must be floating point {tuple(ring.shape)}")

@@ -1,6 +1,7 @@
 # Copyright 2026 The sqap_vla Authors
 # SPDX-License-Identifier: Apache-2.0
-"""SQAP token selection (paper section 3.2): ring around the end-effector, attention's top k, farthest points of the rest.
+"""SQAP token selection (paper section 3.2): ring around the end-effector, attention's top k, farthest points
+of the rest.
 
 Every token gets a unique priority and the `budget` best stay, so the budget is met exactly whatever overlaps:
 
@@ -9,9 +10,10 @@ Every token gets a unique priority and the `budget` best stay, so the budget is 
     fps         2N .. 3N-1    by order of choice, started from ring and attention
     rest        3N .. 4N-1
 
-How many places farthest-point sampling fills depends on how far ring and attention overlap, which only the device knows. At
-least k tokens are always taken, so B - k choices always suffice: that many are made, in order, and the priority cuts off those
-in excess. All shapes depend on N and B alone. k is taken of all N tokens, before the ring is considered (eq. 1).
+How many places farthest-point sampling fills depends on how far ring and attention overlap, which only the
+device knows. At least k tokens are always taken, so B - k choices always suffice: that many are made, in
+order, and the priority cuts off those in excess. All shapes depend on N and B alone. k is taken of all N
+tokens, before the ring is considered (eq. 1).
 """
 from __future__ import annotations
 
@@ -29,9 +31,9 @@ from sqap_vla.pruning.selection import Reason, TokenSelection, check_select_argu
 class SqapSelector:
     """The method and its ablations.
 
-    attention_share: k = floor(attention_share * budget). use_ring, use_attention, use_fps: leave a strategy out; without
-    farthest-point sampling attention fills the whole budget (k = budget), so one of the two must stay.
-    grid: side of the token raster, N = grid^2.
+    attention_share: k = floor(attention_share * budget). use_ring, use_attention, use_fps: leave a strategy
+    out; without farthest-point sampling attention fills the whole budget (k = budget), so one of the two must
+    stay. grid: side of the token raster, N = grid^2.
     A NaN score counts as -inf. Ties go to the lowest index.
     Raises ValueError for a share outside [0, 1], a grid below 1, or nothing to fill the budget with.
     """
@@ -44,12 +46,13 @@ class SqapSelector:
 
     def __post_init__(self) -> None:
         if not 0 <= self.attention_share <= 1:
-            raise ValueError(f"attention_share is {self.attention_share}; it must be in [0, 1], the part of the budget that "
-                             "attention may claim")
+            raise ValueError(f"attention_share is {self.attention_share}; it must be in [0, 1], "
+                             "the part of the budget that attention may claim")
         if self.grid < 1:
             raise ValueError(f"grid is {self.grid} tokens; it must be >= 1")
         if not (self.use_attention or self.use_fps):
-            raise ValueError("use_attention and use_fps are both off; the ring alone does not fill the budget")
+            raise ValueError("use_attention and use_fps are both off; "
+                             "the ring alone does not fill the budget")
 
     @property
     def needs_scores(self) -> bool:
@@ -62,7 +65,8 @@ class SqapSelector:
         return math.floor(self.attention_share * budget) if self.use_fps else budget
 
     def select(self, scores: Tensor | None, ring: Tensor, budget: int, seed: int) -> TokenSelection:
-        """See TokenSelector.select; N = grid^2. The method draws no random numbers: `seed` changes nothing."""
+        """See TokenSelector.select; N = grid^2. The method draws no random numbers: `seed` changes
+        nothing."""
         del seed
         check_select_arguments(scores, ring, budget, self.needs_scores)
         n = self.grid * self.grid

@@ -12,6 +12,7 @@ import math
 from dataclasses import dataclass
 
 from sqap_vla.pruning.random_drop import RandomDropSelector
+from sqap_vla.pruning.ring import Ring
 from sqap_vla.pruning.selection import TokenSelector, budget_from_ratio
 from sqap_vla.pruning.sqap import SqapSelector
 
@@ -64,7 +65,7 @@ class Method:
     @property
     def uses_ring(self) -> bool:
         """Whether the selection depends on the camera's geometry."""
-        return getattr(self.selector, "use_ring", False)
+        return isinstance(self.selector, SqapSelector) and self.selector.use_ring
 
     def fallback(self, ring: Ring) -> str:
         """Why this method must do without its ring in a frame; '' where it has one or needs none."""
@@ -92,7 +93,9 @@ def make_method(name: str, *, ratio: float = 0.4, prune_layer: int = 3, score_la
     if name not in selectors:
         raise ValueError(f"method {name!r} is not known; known are {', '.join(METHODS)}")
     budget_from_ratio(ratio)
+    if score_layer is None:
+        score_layer = prune_layer - 1
     points = tuple(tuple(map(float, point)) for point in ee_points_m)
     return Method(name=name, selector=selectors[name], ratio=0.0 if name == "dense" else ratio,
-                  prune_layer=prune_layer, score_layer=prune_layer - 1 if score_layer is None else score_layer,
-                  ring_radius_tokens=ring_radius_tokens, ee_points_m=points, no_geometry=no_geometry)
+                  prune_layer=prune_layer, score_layer=score_layer, ring_radius_tokens=ring_radius_tokens,
+                  ee_points_m=points, no_geometry=no_geometry)
