@@ -1,0 +1,3 @@
+# Copyright 2026 The sqap_vla Authors
+# SPDX-License-Identifier: Apache-2.0
+"""Compressed models and the artifact directory they are kept in."""

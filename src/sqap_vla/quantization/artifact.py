@@ -1,0 +1,153 @@
+# Copyright 2026 The sqap_vla Authors
+# SPDX-License-Identifier: Apache-2.0
+"""The artifact directory: a checkpoint prepared once, then memory-mapped by every process that runs it.
+
+See manifest.py for its content, writer.py for how it is written. Loading maps the shards and hands out views of the map: on the
+CPU no weight is copied, pages come in as they are used and are shared between processes. A GPU tensor cannot usefully cross
+processes; a file can.
+"""
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from sqap_vla.cogact.checkpoint import LoadedCheckpoint, fingerprint, load_checkpoint, load_statistics
+from sqap_vla.cogact.config import CogActConfig, resolve_config
+from sqap_vla.cogact.layout import build_on_meta
+from sqap_vla.cogact.normalization import ActionStatistics, statistics_for, statistics_from_dict
+from sqap_vla.quantization.manifest import MANIFEST_NAME, ArtifactError, Manifest, read_manifest, rewrite_remedy
+from sqap_vla.quantization.shards import Progress, check_artifact, map_tensors
+from sqap_vla.quantization.writer import dtype_name, specs_of, write_artifact
+
+__all__ = ["ArtifactError", "Manifest", "PreparedArtifact", "Progress", "auto_dtype", "default_artifact_dir", "is_artifact",
+           "load_artifact", "open_model", "prepare_artifact", "tokenizer_path", "verify_artifact", "write_artifact"]
+
+_WRITER_TIMEOUT_S = 3600.0
+
+
+@dataclass(frozen=True)
+class PreparedArtifact:
+    directory: Path
+    manifest: Manifest
+
+
+def is_artifact(directory: str | Path) -> bool:
+    """Whether a directory claims to be an artifact; whether it is a sound one, loading tells."""
+    return (Path(directory) / MANIFEST_NAME).is_file()
+
+
+def auto_dtype(device: str | torch.device) -> torch.dtype:
+    """bfloat16 on cuda, float32 on the CPU, where bfloat16 products are slow or emulated."""
+    return torch.bfloat16 if torch.device(device).type == "cuda" else torch.float32
+
+
+def default_artifact_dir(content: str, dtype: torch.dtype) -> Path:
+    """Where the artifact of a checkpoint with fingerprint `content` is cached."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME", ""))  # a relative one is to be ignored, says the XDG specification
+    return (cache if cache.is_absolute() else Path.home() / ".cache") / "sqap_vla" / "artifacts" / f"{content}-{dtype_name(dtype)}"
+
+
+def verify_artifact(directory: str | Path, contents: bool = True,
+                    progress: Callable[[Progress], None] = lambda progress: None) -> Manifest:
+    """The manifest, after every file has its size and, with contents, its checksum. Raises ArtifactError."""
+    manifest = read_manifest(Path(directory))
+    check_artifact(Path(directory), manifest, contents, progress)
+    return manifest
+
+
+def load_artifact(directory: str | Path, device: str | torch.device = "cpu", verify: bool = True,
+                  progress: Callable[[Progress], None] = lambda progress: None) -> LoadedCheckpoint:
+    """The model of an artifact directory, in the dtype it was written in.
+
+    verify: compare the checksums of all files (about 1.5 GB/s per core); sizes, names, dtypes and shapes are always compared.
+    Raises ArtifactError.
+    """
+    directory = Path(directory)
+    manifest = read_manifest(directory)
+    while True:
+        try:
+            check_artifact(directory, manifest, verify, progress)
+            return _load(directory, manifest, device)
+        except ArtifactError:
+            newer = read_manifest(directory)
+            if newer == manifest:
+                raise
+            manifest = newer  # a writer replaced the artifact meanwhile and removed the files of the old one
+
+
+def _load(directory: Path, manifest: Manifest, device: str | torch.device) -> LoadedCheckpoint:
+    config, statistics = _described(directory, manifest)
+    model = build_on_meta(config)
+    expected = {spec.name: spec for spec in specs_of(model, getattr(torch, manifest.dtype))}
+    names = [entry.name for entry in manifest.shards]
+    model.load_state_dict({name: tensor.to(device) for name, tensor in map_tensors(directory, names, expected)}, assign=True)
+    model.requires_grad_(False)
+    return LoadedCheckpoint(model, config, statistics, directory, directory / MANIFEST_NAME, manifest.source.step)
+
+
+def _described(directory: Path, manifest: Manifest) -> tuple[CogActConfig, dict[str, ActionStatistics]]:
+    try:
+        return resolve_config(manifest.model_config, {}), statistics_from_dict(manifest.norm_stats)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:  # CheckpointError is a ValueError
+        raise ArtifactError(f"{directory / MANIFEST_NAME}: model_config or norm_stats is not usable "
+                            f"({type(error).__name__}: {error}); {rewrite_remedy(directory)}") from error
+
+
+def open_model(path: str | Path, device: str | torch.device = "cpu", dtype: torch.dtype | None = None) -> LoadedCheckpoint:
+    """An artifact or an official checkpoint directory -> the model, ready for inference.
+
+    dtype: of vision tower, projector and LLM; None is an artifact's own, and `auto_dtype` for a checkpoint. Raises ArtifactError
+    where an artifact is unsound or of another dtype, CheckpointError where a checkpoint is unusable.
+    """
+    if not is_artifact(path):
+        return load_checkpoint(path, device, auto_dtype(device) if dtype is None else dtype)
+    _require_dtype(Path(path), read_manifest(Path(path)), dtype)
+    return load_artifact(path, device)
+
+
+def _require_dtype(directory: Path, manifest: Manifest, dtype: torch.dtype | None) -> None:
+    if dtype is not None and dtype_name(dtype) != manifest.dtype:
+        raise ArtifactError(f"artifact {directory} is {manifest.dtype}, asked for is {dtype_name(dtype)}; an artifact runs at "
+                            "its own precision: ask for that, or give the checkpoint it was made from")
+
+
+def tokenizer_path(path: str | Path) -> Path | None:
+    """The tokenizer that came with a checkpoint or artifact directory, or None where there is none. Raises ArtifactError."""
+    path = Path(path)
+    if is_artifact(path):
+        manifest = read_manifest(path)
+        return path / manifest.tokenizer_directory if manifest.tokenizer else None
+    return path if any(path.glob("*tokenizer.json")) else None
+
+
+def prepare_artifact(path: str | Path, artifact_dir: str | Path | None = None, dtype: torch.dtype | None = None,
+                     tokenizer: str | Path | None = None, unnorm_key: str = "",
+                     progress: Callable[[Progress], None] = lambda progress: None) -> PreparedArtifact:
+    """A sound artifact for a checkpoint directory, written where there is none.
+
+    Where path is an artifact directory it is verified as it is, and artifact_dir and tokenizer have no effect.
+    artifact_dir: None is the cache (`default_artifact_dir`). dtype: as in `open_model`. tokenizer: None is the one beside the
+    checkpoint, where there is one. unnorm_key: must be known, unless ''. Waits while another process writes the same artifact.
+    Raises CheckpointError, TokenizerError, ArtifactError.
+    """
+    path = Path(path)
+    if is_artifact(path):
+        manifest = read_manifest(path)
+        _require_dtype(path, manifest, dtype)
+        _require_unnorm_key(_described(path, manifest)[1], unnorm_key)
+        return PreparedArtifact(path.resolve(), verify_artifact(path, progress=progress))
+    dtype = auto_dtype("cuda" if torch.cuda.is_available() else "cpu") if dtype is None else dtype
+    _require_unnorm_key(load_statistics(path), unnorm_key)  # before gigabytes are written
+    directory = default_artifact_dir(fingerprint(path), dtype) if artifact_dir is None else Path(artifact_dir)
+    manifest = write_artifact(path, directory, dtype, tokenizer_path(path) if tokenizer is None else tokenizer, progress,
+                              lock_timeout_s=_WRITER_TIMEOUT_S)
+    return PreparedArtifact(directory.resolve(), manifest)
+
+
+def _require_unnorm_key(statistics: dict[str, ActionStatistics], unnorm_key: str) -> None:
+    if unnorm_key:
+        statistics_for(statistics, unnorm_key)
