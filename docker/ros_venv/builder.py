@@ -62,8 +62,9 @@ class Builder:
 
     def _create(self) -> None:
         if self.venv.exists():
-            if not (self.venv / "pyvenv.cfg").exists():
-                raise RuntimeError(f"{self.venv} exists and is no virtual environment; choose another with VENV=...")
+            if not (self.venv / STAMP).exists():
+                raise RuntimeError(f"{self.venv} exists and was not made by this builder; remove it, or choose another "
+                                   "directory with 'make VENV=DIR ...'")
             shutil.rmtree(self.venv)
         options = ["--system-site-packages"] if self.plan.system_site_packages else []
         self._run(base_python(), "-m", "venv", *options, str(self.venv))

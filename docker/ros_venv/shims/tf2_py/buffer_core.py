@@ -1,6 +1,6 @@
 # Copyright 2026 The sqap_vla Authors
 # SPDX-License-Identifier: Apache-2.0
-"""The tree of frames and lookups through it; thread-safe; knows no node.
+"""Transforms as messages in and out of a FrameTree; thread-safe; knows no node.
 
 Conventions (REP-105 names, tf2's argument order): lookup(target, source) returns target_T_source, which maps a point
 given in `source` to `target`; header.frame_id is the target, child_frame_id the source. Time 0 means the latest
@@ -18,17 +18,11 @@ from rclpy.duration import Duration
 from rclpy.logging import get_logger
 from rclpy.time import Time
 
-from tf2_py.cache import Sample, StaticCache, TimeCache
-from tf2_py.exceptions import (
-    ConnectivityException,
-    ExtrapolationException,
-    InvalidArgumentException,
-    LookupException,
-    TransformException,
-)
-from tf2_py.rigid import IDENTITY, Rigid, compose, inverse
+from tf2_py.cache import Sample
+from tf2_py.exceptions import TransformException
+from tf2_py.rigid import Rigid, compose
+from tf2_py.tree import FrameTree
 
-MAX_GRAPH_DEPTH = 1000
 NORM_TOLERANCE = 10e-3
 
 
@@ -45,11 +39,8 @@ class BufferCore:
     """Stores transforms of the last `cache_time` (default 10 s) and composes them."""
 
     def __init__(self, cache_time: Duration | None = None) -> None:
-        self._length_ns = 10_000_000_000 if cache_time is None else cache_time.nanoseconds
-        self._caches: dict[str, StaticCache | TimeCache] = {}
+        self._tree = FrameTree(10_000_000_000 if cache_time is None else cache_time.nanoseconds)
         self._authorities: dict[str, str] = {}
-        # Insertion order is the order of all_frames_as_yaml; a frame stays known when the history is cleared.
-        self._frames: dict[str, None] = {}
         # A condition, so that a lookup with a timeout wakes up when a transform arrives.
         self._changed = threading.Condition(threading.RLock())
 
@@ -64,13 +55,12 @@ class BufferCore:
     def clear(self) -> None:
         """Forget the history of moving transforms; static ones and the names of the frames stay."""
         with self._changed:
-            for cache in self._caches.values():
-                cache.clear()
+            self._tree.clear()
 
     def lookup_transform_core(self, target_frame: str, source_frame: str, time: Time) -> TransformStamped:
         """target_T_source at `time`, stamped with the time it holds for. Raises a TransformException."""
         with self._changed:
-            transform, stamp_ns = self._lookup(target_frame, source_frame, to_nanoseconds(time))
+            transform, stamp_ns = self._tree.lookup(target_frame, source_frame, to_nanoseconds(time))
         return _to_message(transform, stamp_ns, target_frame, source_frame)
 
     def lookup_transform_full_core(self, target_frame: str, target_time: Time, source_frame: str,
@@ -79,9 +69,9 @@ class BufferCore:
         with self._changed:
             for name, frame in (("target_frame", target_frame), ("source_frame", source_frame),
                                 ("fixed_frame", fixed_frame)):
-                self._validate(name, frame)
-            fixed_T_source, _ = self._lookup(fixed_frame, source_frame, to_nanoseconds(source_time))  # noqa: N806
-            target_T_fixed, stamp_ns = self._lookup(  # noqa: N806
+                self._tree.validate(name, frame)
+            fixed_T_source, _ = self._tree.lookup(fixed_frame, source_frame, to_nanoseconds(source_time))  # noqa: N806
+            target_T_fixed, stamp_ns = self._tree.lookup(  # noqa: N806
                 target_frame, fixed_frame, to_nanoseconds(target_time))
         return _to_message(compose(target_T_fixed, fixed_T_source), stamp_ns, target_frame, source_frame)
 
@@ -105,16 +95,16 @@ class BufferCore:
     def get_latest_common_time(self, target_frame: str, source_frame: str) -> Time:
         """The newest time for which target_T_source is known; 0 if only static transforms are involved."""
         with self._changed:
-            self._validate("target_frame", target_frame)
-            self._validate("source_frame", source_frame)
-            return Time(nanoseconds=self._latest_common_ns(target_frame, source_frame))
+            self._tree.validate("target_frame", target_frame)
+            self._tree.validate("source_frame", source_frame)
+            return Time(nanoseconds=self._tree.latest_common_ns(target_frame, source_frame))
 
     def all_frames_as_yaml(self) -> str:
         """Every frame with its parent, broadcaster, rate and the span of its history, as a YAML mapping."""
         with self._changed:
             lines = []
-            for frame in self._frames:
-                cache = self._caches.get(frame)
+            for frame in self._tree.frames:
+                cache = self._tree.caches.get(frame)
                 if cache is None or cache.latest is None:
                     continue
                 span_s = (cache.latest_ns - cache.oldest_ns) * 1e-9
@@ -127,21 +117,21 @@ class BufferCore:
                     f"  oldest_transform: {cache.oldest_ns * 1e-9:.6f}",
                     f"  buffer_length: {span_s:.3f}",
                 ]
-            return "".join(f"{line}\n" for line in lines) if self._frames else "[]"
+            return "".join(f"{line}\n" for line in lines) if self._tree.frames else "[]"
 
     def all_frames_as_string(self) -> str:
         """One sentence for each frame that has a parent."""
         with self._changed:
             return "".join(f"Frame {frame} exists with parent {cache.latest.parent}.\n"
-                           for frame, cache in self._caches.items() if cache.latest is not None)
+                           for frame, cache in self._tree.caches.items() if cache.latest is not None)
 
     def _frameExists(self, frame: str) -> bool:  # noqa: N802 - the name users of tf2_py know
         with self._changed:
-            return frame in self._frames
+            return frame in self._tree.frames
 
     def _getFrameStrings(self) -> list[str]:  # noqa: N802
         with self._changed:
-            return list(self._frames)
+            return list(self._tree.frames)
 
     def _insert(self, message: TransformStamped, authority: str, is_static: bool) -> None:
         parent, child = message.header.frame_id.removeprefix("/"), message.child_frame_id.removeprefix("/")
@@ -153,78 +143,15 @@ class BufferCore:
                 f"transform '{parent}' -> '{child}' of authority '{authority}' is left out: {reason}")
             return
         with self._changed:
-            cache = self._caches.get(child)
-            if cache is None or cache.is_static != is_static:
-                cache = self._caches[child] = StaticCache() if is_static else TimeCache(self._length_ns)
-            self._frames.setdefault(child)
-            self._frames.setdefault(parent)
             sample = Sample(to_nanoseconds(message.header.stamp), parent, transform)
-            if not cache.insert(sample):
+            if not self._tree.insert(child, sample, is_static):
                 get_logger("tf2").warning(
                     f"transform of frame '{child}' at time {sample.stamp_ns * 1e-9:.6f} of authority '{authority}' is "
-                    f"left out: the buffer keeps {self._length_ns * 1e-9:g} s and its newest is at "
-                    f"{cache.latest_ns * 1e-9:.6f}; clear the buffer after a jump of the clock")
+                    f"left out: the buffer keeps {self._tree.length_ns * 1e-9:g} s and its newest is at "
+                    f"{self._tree.caches[child].latest_ns * 1e-9:.6f}; clear the buffer after a jump of the clock")
                 return
             self._authorities[child] = authority
             self._changed.notify_all()
-
-    def _validate(self, argument: str, frame: str) -> None:
-        if not frame:
-            raise InvalidArgumentException(f"{argument} is empty; a frame has a name")
-        if frame.startswith("/"):
-            raise InvalidArgumentException(f"{argument} '{frame}' starts with a slash; tf2 names frames without it")
-        if frame not in self._frames:
-            raise LookupException(f"{argument} '{frame}' does not exist in the buffer")
-
-    def _lookup(self, target: str, source: str, time_ns: int) -> tuple[Rigid, int]:
-        """target_T_source and the time [ns] it holds for; the caller holds the lock."""
-        if target == source:
-            cache = self._caches.get(target)
-            return IDENTITY, cache.latest_ns if time_ns == 0 and cache else time_ns
-        self._validate("target_frame", target)
-        self._validate("source_frame", source)
-        if time_ns == 0:
-            time_ns = self._latest_common_ns(target, source)
-        source_edges, source_error = self._climb(source, time_ns)
-        target_edges, target_error = self._climb(target, time_ns)
-        root = _common(source, source_edges, target, target_edges)
-        if root is None:
-            error = target_error or source_error
-            if error:
-                raise ExtrapolationException(f"{error}, when looking up '{target}' <- '{source}'")
-            raise _unconnected(target, source)
-        root_T_source, root_T_target = _chain(source_edges, root), _chain(target_edges, root)  # noqa: N806
-        return compose(inverse(root_T_target), root_T_source), time_ns
-
-    def _climb(self, frame: str, time_ns: int) -> tuple[list[tuple[str, Sample]], str]:
-        """Edges (frame, its sample) from `frame` towards the root, and why the climb ended early (or '')."""
-        edges: list[tuple[str, Sample]] = []
-        while (cache := self._caches.get(frame)) is not None:
-            try:
-                sample = cache.at(time_ns)
-            except ExtrapolationException as error:
-                return edges, str(error)
-            edges.append((frame, sample))
-            _check_depth(edges)
-            frame = sample.parent
-        return edges, ""
-
-    def _latest_common_ns(self, target: str, source: str) -> int:
-        """Minimum over the chain's moving transforms of their newest stamp; 0 if there is none."""
-        def climb(frame: str) -> list[tuple[str, Sample]]:
-            edges: list[tuple[str, Sample]] = []
-            while (cache := self._caches.get(frame)) is not None and cache.latest is not None:
-                edges.append((frame, cache.latest))
-                _check_depth(edges)
-                frame = cache.latest.parent
-            return edges
-
-        source_edges, target_edges = climb(source), climb(target)
-        root = _common(source, source_edges, target, target_edges)
-        if root is None:
-            raise _unconnected(target, source)
-        stamps = [sample.stamp_ns for edges in (source_edges, target_edges) for sample in _below(edges, root)]
-        return min((stamp for stamp in stamps if stamp), default=0)
 
 
 def _malformed(parent: str, child: str, transform: Rigid) -> str:
@@ -239,40 +166,6 @@ def _malformed(parent: str, child: str, transform: Rigid) -> str:
     if not abs(sum(x * x for x in transform.rotation) - 1.0) < NORM_TOLERANCE:
         return f"its rotation {transform.rotation} is no unit quaternion"
     return ""
-
-
-def _check_depth(edges: list[tuple[str, Sample]]) -> None:
-    if len(edges) > MAX_GRAPH_DEPTH:
-        raise LookupException(f"the tree of frames contains a loop through '{edges[-1][0]}'")
-
-
-def _common(source: str, source_edges: list, target: str, target_edges: list) -> str | None:
-    """The lowest frame above (or at) both ends."""
-    above_source = {source, *(sample.parent for _, sample in source_edges)}
-    return next((frame for frame in (target, *(sample.parent for _, sample in target_edges))
-                 if frame in above_source), None)
-
-
-def _below(edges: list[tuple[str, Sample]], root: str) -> list[Sample]:
-    """The samples from the start of the climb up to `root`."""
-    samples = []
-    for frame, sample in edges:
-        if frame == root:
-            break
-        samples.append(sample)
-    return samples
-
-
-def _chain(edges: list[tuple[str, Sample]], root: str) -> Rigid:
-    """root_T_start of a climb."""
-    result = IDENTITY
-    for sample in _below(edges, root):
-        result = compose(sample.transform, result)
-    return result
-
-
-def _unconnected(target: str, source: str) -> ConnectivityException:
-    return ConnectivityException(f"no chain of transforms joins '{target}' and '{source}': they are in separate trees")
 
 
 def _to_message(transform: Rigid, stamp_ns: int, target: str, source: str) -> TransformStamped:

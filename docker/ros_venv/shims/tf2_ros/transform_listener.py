@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from threading import Thread
+from threading import Thread, current_thread
 
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
@@ -18,7 +18,10 @@ AUTHORITY = "default_authority"
 
 
 class TransformListener:
-    """Keeps `buffer` up to date as long as the node is spun (by `spin_thread`, in a thread of its own)."""
+    """Keeps `buffer` up to date as long as the node is spun (by `spin_thread`, in a thread of its own).
+
+    The node's subscriptions keep the listener alive. The thread ends with the node's context (rclpy.shutdown).
+    """
 
     def __init__(self, buffer: Buffer, node: Node, *, spin_thread: bool = False,
                  qos: QoSProfile | int | None = None, static_qos: QoSProfile | int | None = None) -> None:
@@ -33,17 +36,18 @@ class TransformListener:
             callback_group=self.group)
         if spin_thread:
             self.executor = SingleThreadedExecutor(context=node.context)
-            # The thread holds no reference to the listener, so that dropping the listener ends the thread.
-            self.dedicated_listener_thread = Thread(
-                target=_spin, args=(self.executor, node), name="tf_listener", daemon=True)
+            # No daemon: the interpreter must not be torn down under a thread that is inside DDS.
+            self.dedicated_listener_thread = Thread(target=_spin, args=(self.executor, node), name="tf_listener")
             self.dedicated_listener_thread.start()
 
     def __del__(self) -> None:
+        if not hasattr(self, "tf_static_sub") or not self.node.context.ok():
+            return  # never set up, or ended with the context already
         if hasattr(self, "dedicated_listener_thread"):
             self.executor.shutdown()
-            self.dedicated_listener_thread.join()
-        if hasattr(self, "tf_static_sub"):
-            self.unregister()
+            if self.dedicated_listener_thread is not current_thread():
+                self.dedicated_listener_thread.join()
+        self.unregister()
 
     def unregister(self) -> None:
         """End both subscriptions."""
