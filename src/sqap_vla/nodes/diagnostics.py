@@ -99,3 +99,7 @@ class DiagnosticsNode(LifecycleNode):
 
 def main(args: list[str] | None = None) -> None:
     run_node(DiagnosticsNode, args)
+
+
+if __name__ == "__main__":
+    main()

@@ -75,6 +75,27 @@ def _from_ros(field: dataclasses.Field, value: Any) -> Any:
     return value
 
 
+_TYPES: dict[Parameter.Type, tuple[type, ...]] = {
+    Parameter.Type.BOOL: (bool,), Parameter.Type.INTEGER: (int,), Parameter.Type.DOUBLE: (float,), Parameter.Type.STRING: (str,)}
+
+
+def checked(field: dataclasses.Field, value: Any) -> Any:
+    """A value that did not come through rcl, held to the same type and range. Raises ParameterError."""
+    kind, name, meta = _kind(field), ros_name(field), field.metadata
+    element = {Parameter.Type.DOUBLE_ARRAY: float, Parameter.Type.STRING_ARRAY: str, Parameter.Type.INTEGER_ARRAY: int}.get(kind)
+    fits = (isinstance(value, (list, tuple)) and all(type(v) is element for v in value)) if element else type(value) in _TYPES[kind]
+    if not fits:
+        raise ParameterError(f"parameter {name} is {value!r}; it is a {kind.name}" + _hint(kind))
+    low, high = meta["minimum"], meta["maximum"]
+    if low is not None and not low <= value <= high:
+        raise ParameterError(f"parameter {name} is {value}; it must be from {low} to {high}")
+    return _from_ros(field, value)
+
+
+def _hint(kind: Parameter.Type) -> str:
+    return ": write 5.0, not 5" if kind in (Parameter.Type.DOUBLE, Parameter.Type.DOUBLE_ARRAY) else ""
+
+
 def declare(node: Node, cls: type[T]) -> T:
     """Declares every field of `cls` on the node and returns the values. Raises ParameterError."""
     values = {}
@@ -86,7 +107,7 @@ def declare(node: Node, cls: type[T]) -> T:
                 node.declare_parameter(name, _kind(field) if unset else field.default, _descriptor(field))
         except InvalidParameterTypeException as error:
             raise ParameterError(f"parameter {name} has the wrong type ({error}); it is a {_kind(field).name}"
-                                 + (": write 5.0, not 5" if _kind(field) is Parameter.Type.DOUBLE else "")) from error
+                                 + _hint(_kind(field))) from error
         except InvalidParameterValueException as error:
             raise ParameterError(f"parameter {name}: {error}") from error
         value = node.get_parameter_or(name, Parameter(name, Parameter.Type.NOT_SET)).value

@@ -18,6 +18,7 @@ import tf2_ros
 from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.subscription import Subscription
 from rclpy.time import Time
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import String
@@ -71,7 +72,7 @@ class PolicyNode(LifecycleNode):
         self._builder = ObservationBuilder(params.make_frames(), self._buffer, params.instruction)
         self._commands = CommandOutput(self, params.base_frame, params.dry_run)
         self._output = ChunkOutput(self)
-        self._monitors = {"image": InputMonitor(), "camera_info": InputMonitor(), "instruction": InputMonitor()}
+        self._monitors = {name: InputMonitor() for name in ("instruction", "camera_info", "image")}
         self._listener = tf2_ros.TransformListener(self._buffer, self)
         self._inputs = self._subscribe()
         self._worker = InferenceWorker(self._infer, self._inference_failed)
@@ -129,7 +130,7 @@ class PolicyNode(LifecycleNode):
         if not self._worker.stop(timeout_s=10.0):
             self.get_logger().error("inference has not ended after 10 s; its thread is left behind")
         self.destroy_timer(self._timer)
-        for subscription in self._inputs:
+        for subscription in self._inputs.values():
             self.destroy_subscription(subscription)
         self._listener.unregister()
         self._commands.destroy()
@@ -139,14 +140,16 @@ class PolicyNode(LifecycleNode):
 
     # Inputs
 
-    def _subscribe(self) -> list:
+    def _subscribe(self) -> dict[str, Subscription]:
+        """The image last: of what is ready at once, rclpy runs the oldest subscription first, and what was sent before an image
+        must be known when it is looked at."""
         params = self._params
         sensor = qos.sensor(params.sensor_reliability)
         compressed = params.image_transport == "compressed"
         image_topic = params.image_topic + ("/compressed" if compressed else "")
-        return [self.create_subscription(CompressedImage if compressed else Image, image_topic, self._on_image, sensor),
-                self.create_subscription(CameraInfo, params.camera_info_topic, self._on_camera_info, sensor),
-                self.create_subscription(String, params.instruction_topic, self._on_instruction, qos.latched())]
+        return {"instruction": self.create_subscription(String, params.instruction_topic, self._on_instruction, qos.latched()),
+                "camera_info": self.create_subscription(CameraInfo, params.camera_info_topic, self._on_camera_info, sensor),
+                "image": self.create_subscription(CompressedImage if compressed else Image, image_topic, self._on_image, sensor)}
 
     def _on_image(self, msg: Image | CompressedImage) -> None:
         at_ns, now_ns = stamp_ns(msg.header.stamp), self.get_clock().now().nanoseconds
@@ -275,3 +278,7 @@ class PolicyNode(LifecycleNode):
 
 def main(args: list[str] | None = None) -> None:
     run_node(PolicyNode, args)
+
+
+if __name__ == "__main__":
+    main()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import psutil
 import torch
@@ -92,14 +92,15 @@ def status_message(level: bytes, text: str, values: dict[str, str], hardware_id:
                             values=[KeyValue(key=key, value=value) for key, value in sorted(values.items())])
 
 
-def input_figures(node: Node, monitors: Mapping[str, InputMonitor], subscriptions: Iterable[Subscription]) -> dict[str, str]:
-    """Rate, age and publishers of each input; monitors and subscriptions in the same order."""
+def input_figures(node: Node, monitors: Mapping[str, InputMonitor], subscriptions: Mapping[str, Subscription]) -> dict[str, str]:
+    """Rate, age and publishers of each input."""
     values = {}
     now_ns = node.get_clock().now().nanoseconds
-    for (name, monitor), subscription in zip(monitors.items(), subscriptions, strict=True):
+    for name, monitor in monitors.items():
+        topic = subscriptions[name].topic_name
         values[f"input/{name}_rate_hz"] = f"{monitor.rate_hz():.2f}"
-        values[f"input/{name}_publishers"] = str(node.count_publishers(subscription.topic_name))
-        values[f"input/{name}_topic"] = subscription.topic_name
+        values[f"input/{name}_publishers"] = str(node.count_publishers(topic))
+        values[f"input/{name}_topic"] = topic
         age_s = monitor.age_s()
         if age_s is not None:
             values[f"input/{name}_arrival_age_s"] = f"{age_s:.3f}"

@@ -1,0 +1,80 @@
+# Copyright 2026 The sqap_vla Authors
+# SPDX-License-Identifier: Apache-2.0
+"""The `sqap-vla` command. Each subcommand is a module that is imported when it is asked for.
+
+Exit status: 0 done, 1 refused (one line says why), 2 wrong usage, 130 interrupted.
+"""
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+from sqap_vla.runtime.method import METHODS
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = _parser().parse_args(argv)
+    logging.basicConfig(level=logging.INFO if args.verbose else logging.WARNING, format="%(name)s: %(message)s")
+    try:
+        return args.run(args)
+    except KeyboardInterrupt:
+        return 130
+    except (ValueError, OSError, RuntimeError) as error:
+        if args.verbose:
+            raise
+        print(f"sqap-vla {args.command}: {error}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="sqap-vla", description="CogACT compressed with SQAP, on robots.")
+    parser.add_argument("-v", "--verbose", action="store_true", help="log what is done; on an error show the traceback")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_demo(commands)
+    _add_replay(commands)
+    return parser
+
+
+def _add_demo(commands: argparse._SubParsersAction) -> None:
+    demo = commands.add_parser("demo", help="tabletop simulator, loader, policy and diagnostics, with a live status",
+                               description="Starts the simulated tabletop and the three nodes, shows what they do, and writes a report.")
+    demo.add_argument("--seconds", type=float, default=60.0, help="how long to run [s]; default 60")
+    demo.add_argument("--out", type=Path, default=Path("out"), help="directory for pictures and report; default out")
+    demo.add_argument("--seed", type=int, default=0, help="seed of weights and scene; default 0")
+    demo.add_argument("--method", choices=METHODS, default="sqap", help="token selection; default sqap")
+    demo.add_argument("--instruction", default="pick up the red cube", help="the task in words")
+    demo.set_defaults(run=_demo)
+
+
+def _add_replay(commands: argparse._SubParsersAction) -> None:
+    replay = commands.add_parser("replay", help="run a rosbag2 through the policy and report",
+                                 description="Reads a rosbag2 (sqlite3 or mcap, raw or compressed images) and runs it through the policy.")
+    replay.add_argument("bag", type=Path, metavar="BAG", help="rosbag2 directory, .mcap or .db3")
+    replay.add_argument("--checkpoint", type=Path, required=True, help="CogACT checkpoint directory, or an artifact")
+    replay.add_argument("--tokenizer", type=Path, help="tokenizer.json or directory; default: the one beside the checkpoint")
+    replay.add_argument("--config", type=Path, help="parameter file, such as config/widowx.yaml")
+    replay.add_argument("--out", type=Path, default=Path("out/replay"), help="directory for the report; default out/replay")
+    replay.add_argument("--seed", type=int, help="seed of the action head's noise; default 0")
+    replay.add_argument("--method", choices=METHODS, help="token selection; default sqap")
+    replay.add_argument("--unnorm-key", help="entry of dataset_statistics.json; default: the config's")
+    replay.add_argument("--instruction", help="the task in words, where the bag has none")
+    replay.add_argument("--live", action="store_true", help="through the policy node over DDS, in lockstep")
+    replay.set_defaults(run=_replay)
+
+
+def _demo(args: argparse.Namespace) -> int:
+    from sqap_vla.nodes.demo import run
+    return run(args)
+
+
+def _replay(args: argparse.Namespace) -> int:
+    from sqap_vla.nodes.replay import run
+    summary = run(args)
+    print(f"{summary['frames']} frames replayed; report: {args.out / 'report.md'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,93 @@
+# Copyright 2026 The sqap_vla Authors
+# SPDX-License-Identifier: Apache-2.0
+"""Starting one of our nodes as a process of its own and taking it through its lifecycle, without launch."""
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from diagnostic_msgs.msg import DiagnosticStatus
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
+from rclpy.node import Node
+
+from sqap_vla.nodes import qos
+from sqap_vla.nodes.parameters import ros_name
+from sqap_vla.nodes.spinning import spin_until
+
+STOP_TIMEOUT_S = 15.0
+
+
+class NodeFailed(RuntimeError):
+    """A node ended, or refused a transition."""
+
+
+def parameter_values(params: Any) -> dict[str, Any]:
+    """A parameter dataclass as ROS parameters; what is unset stays out."""
+    values = {ros_name(field): getattr(params, field.name) for field in dataclasses.fields(params)}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items() if value not in (None, ())}
+
+
+class NodeProcess:
+    """`python -m sqap_vla.nodes.<module>` with parameters; leaving the with block ends it by SIGINT."""
+
+    def __init__(self, module: str, name: str, parameters: Mapping[str, Any], log: Path | None = None) -> None:
+        self.name = name
+        self._directory = tempfile.TemporaryDirectory(prefix="sqap_vla_")
+        file = Path(self._directory.name) / "parameters.yaml"
+        file.write_text(yaml.safe_dump({"/**": {"ros__parameters": dict(parameters)}}), encoding="utf-8")
+        self._log = open(log, "wb") if log else None  # noqa: SIM115 closed with the process
+        command = [sys.executable, "-m", f"sqap_vla.nodes.{module}", "--ros-args", "-r", f"__node:={name}", "--params-file", str(file)]
+        self._process = subprocess.Popen(command, stdout=self._log, stderr=subprocess.STDOUT if self._log else None,
+                                         env=dict(os.environ), start_new_session=True)
+
+    def __enter__(self) -> NodeProcess:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stop()
+
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    def stop(self) -> int:
+        """SIGINT, and SIGKILL to what does not end in time. Returns the exit status."""
+        if self.alive:
+            self._process.send_signal(signal.SIGINT)
+            try:
+                self._process.wait(STOP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        if self._log:
+            self._log.close()
+        self._directory.cleanup()
+        return self._process.returncode
+
+    def transition(self, helper: Node, *transitions: int, timeout_s: float = 600.0) -> None:
+        """Takes the node through lifecycle transitions. Raises NodeFailed."""
+        client = helper.create_client(ChangeState, f"{self.name}/change_state")
+        status: list[DiagnosticStatus] = []
+        subscription = helper.create_subscription(DiagnosticStatus, f"{self.name}/status", status.append, qos.latched())
+        try:
+            if not spin_until(helper, lambda: client.service_is_ready() or not self.alive, 60.0):
+                raise NodeFailed(f"node '{self.name}' offers no lifecycle service after 60 s; see its log")
+            for transition in transitions:
+                future = client.call_async(ChangeState.Request(transition=Transition(id=transition)))
+                spin_until(helper, lambda future=future: future.done() or not self.alive, timeout_s)
+                if not future.done() or not future.result().success:
+                    spin_until(helper, lambda: bool(status) and status[-1].level == DiagnosticStatus.ERROR, 2.0)
+                    reason = status[-1].message if status and status[-1].level == DiagnosticStatus.ERROR else "see its log"
+                    raise NodeFailed(f"node '{self.name}' refused transition {transition}: {reason}")
+        finally:
+            helper.destroy_subscription(subscription)
+            helper.destroy_client(client)

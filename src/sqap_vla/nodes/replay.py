@@ -1,0 +1,75 @@
+# Copyright 2026 The sqap_vla Authors
+# SPDX-License-Identifier: Apache-2.0
+"""`sqap-vla replay`: a bag through the policy, offline or through a running node, and the report of it."""
+from __future__ import annotations
+
+import dataclasses
+from argparse import Namespace
+from collections.abc import Iterable
+from contextlib import ExitStack
+from pathlib import Path
+
+from tqdm import tqdm
+
+from sqap_vla.evaluation.bag import BagReader
+from sqap_vla.evaluation.recorder import ReplayRecorder
+from sqap_vla.evaluation.summary import RunInfo
+from sqap_vla.nodes.model_loading import load_engine, resolve_device, resolve_dtype
+from sqap_vla.nodes.parameter_files import build, read_parameter_file
+from sqap_vla.nodes.policy_parameters import PolicyParameters
+from sqap_vla.nodes.replay_feed import ReplayFeed, ReplayParameters
+from sqap_vla.nodes.replay_offline import OfflinePolicy, ReplayedFrame
+
+
+def run(args: Namespace) -> dict:
+    """Returns the summary. Raises ValueError, OSError or RuntimeError with value, rule and remedy."""
+    params, replay = read_config(args)
+    with ExitStack() as stack:
+        bag = stack.enter_context(BagReader(args.bag))
+        feed = ReplayFeed(bag, params.image_topic, params.camera_info_topic, params.instruction_topic, replay)
+        params = dataclasses.replace(params, image_transport="compressed" if feed.compressed else "raw")
+        if args.live:
+            from sqap_vla.nodes.replay_policy import live_frames  # starts processes and DDS: offline needs neither
+            frames: Iterable[ReplayedFrame] = stack.enter_context(live_frames(feed, params, replay))
+        else:
+            frames = OfflinePolicy(load_engine(params), params).run(feed)
+        recorder = stack.enter_context(ReplayRecorder(args.out, run_info(args, params)))
+        complete = False
+        try:
+            for frame in tqdm(frames, total=len(feed), unit="frame", desc="replay", disable=None):
+                _record(recorder, frame)
+            complete = True
+        except KeyboardInterrupt:
+            pass  # the report says that it is incomplete
+        return recorder.finish(complete)
+
+
+def read_config(args: Namespace) -> tuple[PolicyParameters, ReplayParameters]:
+    """Parameters from --config and the command line, which wins. Raises ParameterError."""
+    policy = read_parameter_file(args.config, "policy") if args.config else {}
+    replay = read_parameter_file(args.config, "replay") if args.config else {}
+    given = {"checkpoint": str(args.checkpoint), "tokenizer": str(args.tokenizer or ""), "seed": args.seed, "method": args.method,
+             "unnorm_key": args.unnorm_key, "instruction": args.instruction}
+    policy |= {name: value for name, value in given.items() if value is not None}
+    source = str(args.config or "command line")
+    return build(PolicyParameters, policy, source), build(ReplayParameters, replay, source)
+
+
+def run_info(args: Namespace, params: PolicyParameters) -> RunInfo:
+    device = resolve_device(params.device)
+    method = params.make_method()
+    return RunInfo(bag=Path(args.bag).name, checkpoint=Path(params.checkpoint).name, method=params.method, seed=params.seed,
+                   step_s=params.step_s, gripper_kind=params.gripper, mode="live" if args.live else "offline", device=device,
+                   dtype=str(resolve_dtype(params.dtype, device)).removeprefix("torch."),
+                   method_parameters={"ratio": method.ratio, "prune_layer": method.prune_layer, "score_layer": method.score_layer,
+                                      "ring_radius_tokens": method.ring_radius_tokens, "attention_share": params.attention_share,
+                                      "no_geometry": method.no_geometry})
+
+
+def _record(recorder: ReplayRecorder, frame: ReplayedFrame) -> None:
+    if frame.record is None:
+        recorder.skip(frame.stamp_ns, frame.problem.reason, str(frame.problem))
+        return
+    recorder.add(frame.record, frame.rgb)
+    for warning in frame.warnings:
+        recorder.warn(warning.reason)

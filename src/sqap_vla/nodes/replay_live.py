@@ -1,0 +1,116 @@
+# Copyright 2026 The sqap_vla Authors
+# SPDX-License-Identifier: Apache-2.0
+"""Plays a bag to a running policy over DDS, in lockstep: image out, chunk back, then the next image.
+
+/clock stands at the image's stamp while the policy thinks, so the policy must run with use_sim_time. Its ~/debug/step report
+tells which tokens it kept; it is matched to the image by stamp.
+"""
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticStatus
+from rclpy.node import Node
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rosgraph_msgs.msg import Clock
+from std_msgs.msg import String
+
+from sqap_vla.evaluation.step import StepRecord
+from sqap_vla.evaluation.step_json import step_from_json
+from sqap_vla.nodes import qos
+from sqap_vla.nodes.conversions import InputError, rgb_from_image, stamp_msg, stamp_ns
+from sqap_vla.nodes.replay_feed import TYPES, Fed, ReplayFeed
+from sqap_vla.nodes.replay_offline import ReplayedFrame
+from sqap_vla.nodes.spinning import spin_until
+
+POLICY_TIMEOUT_S = 30.0
+RESEND_S = 1.0  # a best-effort image may be lost; the policy refuses a second copy by its stamp
+TRANSIENT = ("image_out_of_order", "stamp_in_future")  # what a second copy, or an image ahead of /clock, is refused for
+KIND_TYPES = {"tf": "tf2_msgs/msg/TFMessage", "tf_static": "tf2_msgs/msg/TFMessage", "camera_info": "sensor_msgs/msg/CameraInfo",
+              "instruction": "std_msgs/msg/String"}
+LATCHED = ("tf_static", "instruction")
+
+
+class ReplayTimeout(RuntimeError):
+    """The policy did not answer."""
+
+
+class LivePlayer(Node):
+    """Publishes the feed's topics and /clock; collects the policy's step reports."""
+
+    def __init__(self, feed: ReplayFeed, chunk_timeout_s: float, policy: str = "policy", **kwargs) -> None:
+        super().__init__("replay", **kwargs)
+        self._feed, self._timeout_s = feed, chunk_timeout_s
+        reliable = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)
+        self._clock_out = self.create_publisher(Clock, "/clock", reliable)
+        self._out = {topic: self.create_publisher(TYPES[KIND_TYPES[kind]], topic, qos.latched() if kind in LATCHED else reliable)
+                     for topic, kind in feed.kinds.items()}
+        image_type = "sensor_msgs/msg/CompressedImage" if feed.compressed else "sensor_msgs/msg/Image"
+        self._out[feed.image_topic] = self.create_publisher(TYPES[image_type], feed.image_topic, reliable)
+        self._step: StepRecord | None = None
+        self._status: DiagnosticStatus | None = None
+        self.create_subscription(String, f"{policy}/debug/step", self._on_step, qos.command())
+        self.create_subscription(DiagnosticStatus, f"{policy}/status", self._on_status, qos.latched())
+
+    def wait_for_policy(self) -> None:
+        """Until the policy is active and listens to everything. Raises ReplayTimeout that says what is missing."""
+
+        def deaf() -> list[str]:
+            return [topic for topic, publisher in self._out.items() if not publisher.get_subscription_count()]
+
+        def ready() -> bool:
+            return self._status is not None and self._status.message == "active" and not deaf()
+
+        if not spin_until(self, ready, POLICY_TIMEOUT_S):
+            state = "silent" if self._status is None else self._status.message
+            raise ReplayTimeout(f"the policy is not ready after {POLICY_TIMEOUT_S:.0f} s: it is {state}; nobody listens on "
+                                f"{', '.join(deaf()) or '(all topics are matched)'}")
+
+    def run(self) -> Iterator[ReplayedFrame]:
+        """One frame for each image. Raises ReplayTimeout where the policy stays silent."""
+        for fed in self._feed:
+            if fed.kind == "image":
+                yield self._play(fed)
+            else:
+                self._out[fed.topic].publish(fed.message)
+
+    def _play(self, fed: Fed) -> ReplayedFrame:
+        at_ns = stamp_ns(fed.message.header.stamp)
+        self._step = None
+        refused_before = self._refusals()
+        sent_s = 0.0
+
+        def answered() -> bool:
+            nonlocal sent_s
+            if time.monotonic() - sent_s > RESEND_S:
+                sent_s = time.monotonic()
+                self._clock_out.publish(Clock(clock=stamp_msg(at_ns)))
+                self._out[fed.topic].publish(fed.message)
+            return (self._step is not None and self._step.stamp_ns == at_ns) or self._refusals() != refused_before
+
+        start_s = time.perf_counter()
+        if not spin_until(self, answered, self._timeout_s, step_s=0.01):
+            raise ReplayTimeout(f"no chunk for the image at {at_ns} ns within {self._timeout_s:.0f} s; is the policy still active?")
+        wall_ms = 1e3 * (time.perf_counter() - start_s)
+        if self._step is None or self._step.stamp_ns != at_ns:
+            reasons = [reason for reason, count in self._refusals().items() if count != refused_before.get(reason)]
+            return ReplayedFrame(at_ns, None, None, InputError(reasons[0], "refused by the policy, see its log"))
+        return ReplayedFrame(at_ns, replace(self._step, recorded_action=fed.recorded_action, wall_ms=wall_ms), rgb_from_image(fed.message))
+
+    def _refusals(self) -> dict[str, str]:
+        """Counts of refused frames by reason, as the policy's last status has them."""
+        if self._status is None:
+            return {}
+        prefix = "input/rejected/"
+        counts = {pair.key.removeprefix(prefix): pair.value for pair in self._status.values if pair.key.startswith(prefix)}
+        return {reason: count for reason, count in counts.items() if reason not in TRANSIENT}
+
+    def _on_step(self, msg: String) -> None:
+        self._step = step_from_json(msg.data)
+
+    def _on_status(self, msg: DiagnosticStatus) -> None:
+        self._status = msg
+

@@ -1,0 +1,70 @@
+# Copyright 2026 The sqap_vla Authors
+# SPDX-License-Identifier: Apache-2.0
+"""The policy that live replay talks to: the one that runs already, or one started for the purpose."""
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import rclpy
+from lifecycle_msgs.msg import Transition
+from rcl_interfaces.srv import GetParameters
+from rclpy.node import Node
+from rclpy.parameter import parameter_value_to_python
+
+from sqap_vla.nodes.node_process import NodeProcess, parameter_values
+from sqap_vla.nodes.policy_parameters import PolicyParameters
+from sqap_vla.nodes.replay_feed import ReplayFeed, ReplayParameters
+from sqap_vla.nodes.replay_live import LivePlayer
+from sqap_vla.nodes.replay_offline import ReplayedFrame
+from sqap_vla.nodes.spinning import spin_until
+
+logger = logging.getLogger(__name__)
+
+DISCOVERY_S = 2.0
+MUST_AGREE = ("method", "seed", "unnorm_key", "pruning_ratio", "prune_layer", "step_s")
+
+
+@contextmanager
+def live_frames(feed: ReplayFeed, params: PolicyParameters, replay: ReplayParameters) -> Iterator[Iterator[ReplayedFrame]]:
+    """Frames as the policy node answers them. A node named `policy` on the graph is used as it is, if its parameters agree.
+
+    Raises RuntimeError (NodeFailed, ReplayTimeout) or ValueError where it is set up differently.
+    """
+    rclpy.init()
+    try:
+        with ExitStack() as stack:
+            player = LivePlayer(feed, replay.chunk_timeout_s)
+            stack.callback(player.destroy_node)
+            if spin_until(player, lambda: "policy" in player.get_node_names(), DISCOVERY_S):
+                logger.info("using the policy node that runs already")
+                check_running_policy(player, params)
+            else:
+                live = dataclasses.replace(params, dry_run=True, sensor_reliability="reliable")
+                policy = stack.enter_context(NodeProcess("policy", "policy", parameter_values(live) | {"use_sim_time": True}))
+                policy.transition(player, Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE)
+            player.wait_for_policy()
+            yield player.run()
+    finally:
+        rclpy.try_shutdown()
+
+
+def check_running_policy(node: Node, params: PolicyParameters) -> None:
+    """Raises ValueError where the running policy would give other chunks than the command line asks for."""
+    names = [*MUST_AGREE, "use_sim_time"]
+    client = node.create_client(GetParameters, "policy/get_parameters")
+    future = None
+    if spin_until(node, client.service_is_ready, 10.0):
+        future = client.call_async(GetParameters.Request(names=names))
+        spin_until(node, future.done, 10.0)
+    if future is None or not future.done():
+        raise ValueError("a node named policy runs but does not tell its parameters; stop it, or give it time")
+    running = dict(zip(names, map(parameter_value_to_python, future.result().values), strict=True))
+    wanted = {name: getattr(params, name) for name in MUST_AGREE} | {"use_sim_time": True}
+    different = [f"{name} is {running[name]!r} there, {wanted[name]!r} here" for name in names if running[name] != wanted[name]]
+    if different:
+        raise ValueError(f"the running policy is set up differently: {'; '.join(different)}. Restart it to match, or stop it "
+                         "and a policy is started for the replay")
+    node.destroy_client(client)
