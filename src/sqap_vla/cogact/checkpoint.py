@@ -41,6 +41,10 @@ logger = logging.getLogger(__name__)
 SUPPORTED_BASE_VLMS = ("prism-dinosiglip-224px+7b", "prism-dinosiglip-224px-controlled+7b")
 _LISTED = 5  # names shown in an error; a wrong file has hundreds
 
+# torch's restricted unpickler passes on whatever a damaged pickle makes it stumble over.
+_DAMAGED_FILE_ERRORS = (RuntimeError, OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, AssertionError,
+                        pickle.UnpicklingError)
+
 
 @dataclass(frozen=True)
 class LoadedCheckpoint:
@@ -151,14 +155,14 @@ def _resolve_config(directory: Path, tensors: Mapping[str, Tensor]) -> CogActCon
         raise CheckpointError(f"{directory}: {error} is missing, so the network's size is unknown; "
                               "the checkpoint's tensors and tiny_sizes.json must describe every part") from error
     except (ValueError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{directory}: {error}") from error
+        raise CheckpointError(f"{directory}: sizes are not usable: {error}") from error
 
 
 def _open_weights(file: Path) -> dict[str, Tensor]:
     """Map the file and return its tensors by `module.key`."""
     try:
         content = torch.load(file, map_location="cpu", mmap=True, weights_only=True)
-    except (RuntimeError, OSError, EOFError, ValueError, pickle.UnpicklingError) as error:
+    except _DAMAGED_FILE_ERRORS as error:
         raise _unreadable_weights(file, error) from error
     modules = content.get("model") if isinstance(content, Mapping) else None
     if not isinstance(modules, Mapping) or not all(isinstance(module, Mapping) for module in modules.values()):

@@ -21,9 +21,9 @@ def _require(condition: bool, message: str) -> None:
         raise ValueError(message)
 
 
-def _require_positive(owner: str, **sizes: float) -> None:
+def _require_counts(owner: str, **sizes: int) -> None:
     for name, size in sizes.items():
-        _require(size > 0, f"{owner}.{name} is {size}; it must be positive")
+        _require(isinstance(size, int) and size > 0, f"{owner}.{name} is {size!r}; it must be a positive whole number")
 
 
 def _require_heads(owner: str, width: int, num_heads: int) -> None:
@@ -45,8 +45,8 @@ class VisionTowerConfig:
     image_size: int = 224
 
     def __post_init__(self) -> None:
-        _require_positive("vision tower", embed_dim=self.embed_dim, num_heads=self.num_heads, mlp_hidden=self.mlp_hidden,
-                          patch_size=self.patch_size, image_size=self.image_size)
+        _require_counts("vision tower", embed_dim=self.embed_dim, depth=self.depth, num_heads=self.num_heads,
+                        mlp_hidden=self.mlp_hidden, patch_size=self.patch_size, image_size=self.image_size)
         _require(self.depth >= 2, f"vision tower: depth is {self.depth}; features come from the last block but one")
         _require_heads("vision tower", self.embed_dim, self.num_heads)
         _require(self.image_size % self.patch_size == 0,
@@ -75,9 +75,10 @@ class DecoderConfig:
     rope_theta: float = 10000.0
 
     def __post_init__(self) -> None:
-        _require_positive("decoder", vocab_size=self.vocab_size, hidden_size=self.hidden_size, num_layers=self.num_layers,
-                          intermediate_size=self.intermediate_size, num_heads=self.num_heads,
-                          num_kv_heads=self.num_kv_heads, rms_norm_eps=self.rms_norm_eps, rope_theta=self.rope_theta)
+        _require_counts("decoder", vocab_size=self.vocab_size, hidden_size=self.hidden_size, num_layers=self.num_layers,
+                        intermediate_size=self.intermediate_size, num_heads=self.num_heads, num_kv_heads=self.num_kv_heads)
+        _require(self.rms_norm_eps > 0 and self.rope_theta > 0,
+                 f"decoder: rms_norm_eps is {self.rms_norm_eps} and rope_theta {self.rope_theta}; both must be positive")
         _require_heads("decoder", self.hidden_size, self.num_heads)
         _require(self.num_heads % self.num_kv_heads == 0,
                  f"decoder: num_heads {self.num_heads} does not divide by num_key_value_heads {self.num_kv_heads}")
@@ -100,8 +101,8 @@ class HeadConfig:
     chunk_steps: int = 16
 
     def __post_init__(self) -> None:
-        _require_positive("head", depth=self.depth, hidden_size=self.hidden_size, num_heads=self.num_heads,
-                          token_size=self.token_size, action_dim=self.action_dim, chunk_steps=self.chunk_steps)
+        _require_counts("head", depth=self.depth, hidden_size=self.hidden_size, num_heads=self.num_heads,
+                        token_size=self.token_size, action_dim=self.action_dim, chunk_steps=self.chunk_steps)
         _require_heads("head", self.hidden_size, self.num_heads)
 
 
@@ -178,9 +179,9 @@ def resolve_config(sizes: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...
 
 def _tower_from_sizes(sizes: Mapping[str, Any], class_token: bool, layer_scale: bool) -> VisionTowerConfig:
     width = sizes["embed_dim"]
+    mlp_hidden = sizes["mlp_hidden"] if "mlp_hidden" in sizes else int(width * sizes.get("mlp_ratio", 4.0))  # timm truncates
     return VisionTowerConfig(
-        embed_dim=width, depth=sizes["depth"], num_heads=sizes["num_heads"],
-        mlp_hidden=sizes.get("mlp_hidden", int(width * sizes.get("mlp_ratio", 4.0))),  # timm truncates
+        embed_dim=width, depth=sizes["depth"], num_heads=sizes["num_heads"], mlp_hidden=mlp_hidden,
         register_tokens=sizes.get("reg_tokens", 0), class_token=class_token, layer_scale=layer_scale,
         patch_size=sizes.get("patch_size", 14), image_size=sizes.get("img_size", 224))
 

@@ -1,0 +1,104 @@
+# Copyright 2026 The sqap_vla Authors
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from conftest import close
+from safetensors.torch import load_file
+
+from sqap_vla.cogact.action_head import ActionModel, timestep_frequencies
+from sqap_vla.cogact.config import OFFICIAL_HEADS, HeadConfig, official_config
+from sqap_vla.cogact.layout import unused_shapes, used_shapes
+
+FORWARD_ATOL = 5e-6
+SAMPLE_ATOL, SAMPLE_RTOL = 5e-5, 1e-5  # samples of this untrained head have a standard deviation of 8
+
+
+@pytest.fixture(scope="module", params=["tok96", "tok4096"])
+def head(request, reference, arrays):
+    """The head, its reference arrays, and x and z as tensors."""
+    weights = load_file(reference / f"a_action_model_{request.param}.safetensors")
+    expected = arrays(f"a_action_head_{request.param}")
+    sizes = json.loads((reference / "f_cogact_tiny" / "tiny_sizes.json").read_text())["dit"]
+    hidden, token_size = weights["net.z_embedder.linear.weight"].shape
+    depth = 1 + max(int(name.split(".")[2]) for name in weights if name.startswith("net.blocks."))
+    action_model = ActionModel(HeadConfig(depth=depth, hidden_size=hidden, num_heads=sizes["num_heads"], token_size=token_size))
+    action_model.load_state_dict({name: tensor for name, tensor in weights.items() if "history_embedder" not in name})
+    return action_model.eval(), expected, torch.from_numpy(expected["x"]), torch.from_numpy(expected["z"])
+
+
+def test_embeddings_match(head):
+    action_model, expected, _, z = head
+    timesteps = torch.from_numpy(expected["forward_t"])
+    close(timestep_frequencies(timesteps), expected["t_freq"], FORWARD_ATOL)
+    close(action_model.net.t_embedder(timesteps), expected["t_emb"], FORWARD_ATOL)
+    close(action_model.net.z_embedder(z), expected["z_emb"], FORWARD_ATOL)
+
+
+def test_forward_matches_at_every_timestep(head):
+    action_model, expected, x, z = head
+    for timestep, out in zip(expected["forward_t"], expected["forward_out"], strict=True):
+        close(action_model.net(x, torch.full((len(x),), int(timestep)), z), out, FORWARD_ATOL)
+
+
+def test_every_block_matches(head):
+    action_model, expected, x, z = head
+    net = action_model.net
+    hidden = net.embed(x, net.t_embedder(torch.full((len(x),), 50))[:, None] + net.z_embedder(z))
+    assert len(net.blocks) == len(expected["blocks_t50"])
+    for block, out in zip(net.blocks, expected["blocks_t50"], strict=True):
+        hidden = block(hidden)
+        close(hidden, out, FORWARD_ATOL)
+
+
+def test_guided_noise_matches(head):
+    """One step's epsilon, with the reference's own formula on our network's two halves."""
+    action_model, expected, x, z = head
+    both = torch.cat([z, action_model.net.z_embedder.uncondition.expand_as(z)])
+    for timestep, out in zip(expected["cfg_t"], expected["cfg_out"], strict=True):
+        noise = action_model.net(torch.cat([x, x]), torch.full((2 * len(x),), int(timestep)), both)
+        conditional, unconditional = noise.chunk(2)
+        close(unconditional + 1.5 * (conditional - unconditional), out[:len(x)], FORWARD_ATOL)
+
+
+@pytest.mark.parametrize("steps", [10, 5])
+def test_every_ddim_step_matches(head, steps):
+    action_model, expected, _, z = head
+    noise = torch.from_numpy(expected["noise"])
+    trajectory = action_model.trajectory(z[:, 0], noise, steps, cfg_scale=1.5)
+    close(torch.stack([step.sample for step in trajectory]), expected[f"ddim{steps}_cfg1.5_samples"], SAMPLE_ATOL, SAMPLE_RTOL)
+    close(torch.stack([step.pred_x0 for step in trajectory]), expected[f"ddim{steps}_cfg1.5_pred_xstart"], SAMPLE_ATOL, SAMPLE_RTOL)
+    close(action_model.sample(z[:, 0], noise, steps, 1.5), expected[f"ddim{steps}_cfg1.5_final"], SAMPLE_ATOL, SAMPLE_RTOL)
+
+
+@pytest.mark.parametrize("steps", [10, 5])
+def test_without_guidance_only_the_conditional_half_runs(head, steps, monkeypatch):
+    action_model, expected, _, z = head
+    noise = torch.from_numpy(expected["noise"])
+    batches = []
+    denoise = action_model.net.denoise
+    monkeypatch.setattr(action_model.net, "denoise", lambda x, condition: (batches.append(len(x)), denoise(x, condition))[1])
+    close(action_model.sample(z[:, 0], noise, steps, 1.0), expected[f"ddim{steps}_nocfg_final"], SAMPLE_ATOL, SAMPLE_RTOL)
+    assert batches == [len(noise)] * steps
+
+
+@pytest.mark.parametrize("name", ["DiT-S", "DiT-B", "DiT-L"])
+def test_official_heads_have_the_official_parameters(reference, name):
+    official = json.loads((reference / "a_dit_shapes.json").read_text())[name]["keys"]
+    config = official_config(name)
+    ours = {key.removeprefix("action_model."): list(shape) for key, shape in (used_shapes(config) | unused_shapes(config)).items()
+            if key.startswith("action_model.")}
+    assert ours == official
+    assert OFFICIAL_HEADS[name].token_size == 4096
+
+
+def test_a_chunk_does_not_depend_on_its_neighbours_in_the_batch(head):
+    action_model, expected, _, z = head
+    noise = torch.from_numpy(expected["noise"])
+    together = action_model.sample(z[:, 0], noise, 10, 1.5)
+    alone = torch.cat([action_model.sample(z[row:row + 1, 0], noise[row:row + 1], 10, 1.5) for row in range(len(noise))])
+    np.testing.assert_allclose(together, alone, atol=SAMPLE_ATOL, rtol=SAMPLE_RTOL)
