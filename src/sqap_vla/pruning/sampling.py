@@ -7,8 +7,9 @@ nearest already chosen or taken token is farthest away; ties go to the lowest in
 candidate is equally far, so the first choice is the lowest candidate (token 0 if all are candidates).
 
 The number of choices is fixed by the caller and each step is three small operations in fixed shapes, without
-asking the device for a value. The first m choices do not depend on how many follow, so who needs fewer ranks
-by position instead of choosing less.
+asking the device for a value (before a CUDA graph is captured, one call has to upload the table of
+distances). The first m choices do not depend on how many follow, so who needs fewer ranks by position instead
+of choosing less.
 """
 from __future__ import annotations
 

@@ -179,7 +179,7 @@ class ChunkController:
             return Stop(CHUNK_TOO_OLD, f"{age_s:.3f} s old, allowed are {self.max_age_s:g} s")
         row = max(age_ns // self._step_ns, 0)  # a stamp ahead by less than a row is clock skew
         if row >= CHUNK_STEPS:
-            return Stop(CHUNK_EXHAUSTED, f"{age_s:.3f} s old, it has {CHUNK_STEPS} rows of {self.step_s:.3f} s")
+            return Stop(CHUNK_EXHAUSTED, f"{age_s:.3f} s old, {CHUNK_STEPS} rows of {self.step_s:.3f} s")
         return row
 
     def _advance_gripper(self, step: int, action: np.ndarray) -> float:

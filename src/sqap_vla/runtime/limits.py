@@ -73,10 +73,7 @@ class Limits:
         twist: [6] along base axes. base_T_target: pose to reach. Raises RefusedCommand if any of them is not
         finite.
         """
-        for name, values in (("twist", twist), ("base_T_target", base_T_target), ("base_T_ee", base_T_ee)):
-            if not np.isfinite(values).all():
-                raise RefusedCommand(f"{name} is {values.tolist()}; every value must be finite, "
-                                     "so the whole command is refused")
+        _refuse_unless_finite(twist=twist, base_T_target=base_T_target, base_T_ee=base_T_ee)
         engaged: list[str] = []
 
         linear = _shorten(twist[:3], self.max_linear_m_s, LINEAR_SPEED, engaged)
@@ -92,7 +89,9 @@ class Limits:
         target[:3, 3] = position + self._keep_inside(position, move, engaged)
         if limited_turn is not turn:
             target[:3, :3] = rotation_from_rotvec(limited_turn) @ base_T_ee[:3, :3]
-        return LimitedCommand(np.concatenate([linear, angular]), target, tuple(dict.fromkeys(engaged)))
+        limited_twist = np.concatenate([linear, angular])
+        _refuse_unless_finite(limited_twist=limited_twist, limited_target=target)  # absurd input can overflow
+        return LimitedCommand(limited_twist, target, tuple(dict.fromkeys(engaged)))
 
     def _keep_inside(self, position: np.ndarray, move: np.ndarray, engaged: list[str]) -> np.ndarray:
         lowest = np.minimum(np.subtract(self.workspace_min_m, position), 0.0)
@@ -101,6 +100,13 @@ class Limits:
         if not np.allclose(kept, move, rtol=_ROUNDING, atol=1e-12):
             engaged.append(WORKSPACE)
         return kept
+
+
+def _refuse_unless_finite(**arrays: np.ndarray) -> None:
+    for name, values in arrays.items():
+        if not np.isfinite(values).all():
+            raise RefusedCommand(f"{name} is {values.tolist()}; every value must be finite, "
+                                 "so the whole command is refused")
 
 
 def _shorten(vector: np.ndarray, max_norm: float, name: str, engaged: list[str]) -> np.ndarray:

@@ -1,0 +1,112 @@
+# Copyright 2026 The sqap_vla Authors
+# SPDX-License-Identifier: Apache-2.0
+"""Stage times and latency percentiles with a clock under control."""
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+
+from sqap_vla.runtime.timing import LatencyWindow, StageTimer
+
+
+class ManualClock:
+    now_s = 100.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def test_stages_add_up_and_the_total_includes_gaps():
+    clock = ManualClock()
+    timer = StageTimer(clock_s=clock)
+    with timer.stage("vision"):
+        clock.now_s += 0.010
+    clock.now_s += 0.003
+    for _ in range(2):
+        with timer.stage("llm"):
+            clock.now_s += 0.020
+    clock.now_s += 1.0  # after the last stage
+    assert timer.stage_ms("vision") == pytest.approx(10)
+    assert timer.stage_ms("llm") == pytest.approx(40)
+    assert timer.total_ms == pytest.approx(53)
+
+
+def test_a_stage_that_raises_is_counted_and_the_error_goes_on():
+    clock = ManualClock()
+    timer = StageTimer(clock_s=clock)
+    with pytest.raises(RuntimeError, match="out of memory"), timer.stage("head"):
+        clock.now_s += 0.005
+        raise RuntimeError("out of memory")
+    assert timer.stage_ms("head") == pytest.approx(5)
+
+
+def test_an_unknown_stage_names_the_timed_ones():
+    timer = StageTimer()
+    with timer.stage("vision"):
+        pass
+    with pytest.raises(KeyError, match="'llm' was not timed; timed were vision"):
+        timer.stage_ms("llm")
+
+
+def test_work_queued_on_a_device_is_waited_for_at_both_ends():
+    clock, calls = ManualClock(), []
+
+    def synchronize() -> None:
+        calls.append(clock.now_s)
+        clock.now_s += 0.002  # the device finishes what was queued
+
+    timer = StageTimer(synchronize, clock)
+    with timer.stage("vision"):
+        pass
+    assert len(calls) == 3  # at the start of the timer, of the stage and at its end
+    assert timer.stage_ms("vision") == pytest.approx(2)
+
+
+def test_percentiles_without_warm_up():
+    window = LatencyWindow(size=200, warm_up=2)
+    for latency_ms in (5000.0, 900.0):
+        window.add(latency_ms)
+    assert window.summary() is None
+    for latency_ms in range(1, 102):
+        window.add(latency_ms)
+    summary = window.summary()
+    assert (summary.count, summary.max_ms) == (101, 101)
+    assert (summary.p50_ms, summary.p95_ms, summary.p99_ms) == (51, 96, 100)
+
+
+def test_percentiles_interpolate_linearly():
+    window = LatencyWindow()
+    for latency_ms in (10.0, 20.0):
+        window.add(latency_ms)
+    assert window.summary().p95_ms == pytest.approx(19.5)
+
+
+def test_the_window_forgets_the_oldest_and_reset_starts_again():
+    window = LatencyWindow(size=3, warm_up=1)
+    for latency_ms in (9.0, 1.0, 2.0, 3.0, 4.0):
+        window.add(latency_ms)
+    assert (window.summary().count, window.summary().p50_ms) == (3, 3.0)
+    window.reset()
+    window.add(9.0)
+    assert window.summary() is None
+
+
+def test_threads_lose_nothing():
+    window = LatencyWindow(size=10_000, warm_up=100)
+    threads = [threading.Thread(target=lambda: [window.add(1.0) for _ in range(1000)]) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert window.summary().count == 3900
+
+
+def test_bad_values_are_refused():
+    for wrong in (-1.0, np.nan, np.inf):
+        with pytest.raises(ValueError, match="latency is"):
+            LatencyWindow().add(wrong)
+    for wrong in ({"size": 0}, {"warm_up": -1}):
+        with pytest.raises(ValueError, match="must be >="):
+            LatencyWindow(**wrong)
