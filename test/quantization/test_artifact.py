@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sqap_vla.cogact.checkpoint import fingerprint, load_checkpoint
-from sqap_vla.cogact.errors import CheckpointError
+from sqap_vla.cogact.errors import CheckpointError, TokenizerError
 from sqap_vla.cogact.prompt import Tokenizer
 from sqap_vla.quantization import artifact as module
 from sqap_vla.quantization.artifact import (ArtifactError, default_artifact_dir, is_artifact, load_artifact, open_model,
@@ -82,7 +82,8 @@ def test_the_tokenizer_comes_along(checkpoint: Path, made: Path, tmp_path: Path)
     from_artifact, from_checkpoint = (Tokenizer.from_path(tokenizer_path(path)) for path in (made, checkpoint))
     assert from_artifact.encode("pick up the red cube") == from_checkpoint.encode("pick up the red cube")
     write_artifact(checkpoint, tmp_path / "bare", F32)
-    assert tokenizer_path(tmp_path / "bare") is None and tokenizer_path(tmp_path) is None
+    with pytest.raises(TokenizerError, match="must hold one tokenizer.json"):
+        Tokenizer.from_path(tokenizer_path(tmp_path / "bare"))
 
 
 MEASURE = """

@@ -18,7 +18,6 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from typing import Any
 import rclpy
 import torch
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
-from rclpy.exceptions import ROSInterruptException
+from rclpy.clock import Clock, ClockType
 from rclpy.executors import ExternalShutdownException
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
@@ -34,15 +33,17 @@ from rclpy.publisher import Publisher
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
-from sqap_vla.cogact.errors import CheckpointError, TokenizerError
 from sqap_vla.nodes import qos
+from sqap_vla.nodes.impossible_transitions import refuse_impossible_transitions
+from sqap_vla.nodes.lifecycle import guarded
 from sqap_vla.nodes.parameters import ParameterError, declare, on_change, parameter
-from sqap_vla.quantization.artifact import ArtifactError, PreparedArtifact, Progress, prepare_artifact
+from sqap_vla.quantization.artifact import PreparedArtifact, Progress, prepare_artifact
 
-SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
+SUCCESS = TransitionCallbackReturn.SUCCESS
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 STATUS_PERIOD_S = 1.0
 LOG_PERIOD_S = 5.0
+READY = "artifact is ready, not announced"
 
 
 @dataclass(frozen=True)
@@ -63,8 +64,6 @@ class ShutdownRequested(RuntimeError):
     """The process was asked to end while an artifact was prepared."""
 
 
-EXPECTED = (ArtifactError, CheckpointError, TokenizerError, ParameterError, ShutdownRequested)
-
 
 class ModelLoaderNode(LifecycleNode):
     """See the module's docstring. Raises ParameterError where a parameter has a wrong type or value."""
@@ -73,55 +72,65 @@ class ModelLoaderNode(LifecycleNode):
         super().__init__("model_loader", **kwargs)
         self._settings = declare(self, ModelLoaderParameters)
         on_change(self, lambda: self._settings, self._set_parameters)
-        self._refuse_impossible_transitions()
+        refuse_impossible_transitions(self)
         self._prepared: PreparedArtifact | None = None
         self._manifest_publisher: Publisher | None = None
         self._status_publisher = self.create_publisher(DiagnosticStatus, "~/status", qos.latched())
         self._status_time_s = self._log_time_s = 0.0
-        self._level, self._message = OK, "not configured"
-        self.create_timer(STATUS_PERIOD_S, self._publish_status)
+        self._level, self._message = WARN, "not configured"
+        self.create_timer(STATUS_PERIOD_S, self._publish_status, clock=Clock(clock_type=ClockType.STEADY_TIME))
         self.create_service(Trigger, "~/reload", self._on_reload)
         self._publish_status()
 
+    @property
+    def transition_error(self) -> str:
+        """Why the last transition failed, '' where it did not; set by `guarded`."""
+        return self._message if self._level == ERROR else ""
+
+    @transition_error.setter
+    def transition_error(self, reason: str) -> None:
+        self._report(ERROR, reason)
+
     # Transitions
 
+    @guarded
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        return self._transition("configure", self._prepare)
-
-    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        return self._transition("activate", self._announce)
-
-    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        return self._transition("deactivate", self._withdraw)
-
-    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        return self._transition("clean up", self._release)
-
-    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        return self._transition("shut down", self._finish)
-
-    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """After an unexpected exception: back to unconfigured, with its reason still in ~/status."""
-        level, message = self._level, self._message
-        self._release()
-        self._report(level, message)
-        return SUCCESS
-
-    def _transition(self, name: str, step: Callable[[], None]) -> TransitionCallbackReturn:
-        """Runs a transition; rclpy itself drops the exceptions of transition callbacks without a word."""
         try:
-            step()
-        except EXPECTED as error:
-            self._fail(f"cannot {name}: {error}")
-            return FAILURE
-        except Exception as error:  # unforeseen: into the log before rclpy drops it and enters on_error
-            self._fail(f"cannot {name}: unexpected {type(error).__name__}: {error}")
-            raise
+            self._prepare()
+        except ShutdownRequested as error:
+            self.get_logger().info(str(error))
+            return TransitionCallbackReturn.FAILURE
         return SUCCESS
 
-    def _fail(self, reason: str) -> None:
-        self.get_logger().error(reason)
-        self._report(ERROR, reason)
+    @guarded
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._manifest_publisher = self.create_publisher(String, "~/manifest", qos.latched())
+        self._announce()
+        return SUCCESS
+
+    @guarded
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._withdraw()
+        self._report(WARN, READY)
+        return SUCCESS
+
+    @guarded
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._release()
+        self._report(WARN, "not configured")
+        return SUCCESS
+
+    @guarded
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._release()
+        self._report(WARN, "shut down")
+        return SUCCESS
+
+    @guarded
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """After an unexpected exception: back to unconfigured; its reason stays in ~/status."""
+        self._release()
+        return SUCCESS
 
     def _prepare(self) -> None:
         parameters = self._settings
@@ -134,15 +143,10 @@ class ModelLoaderNode(LifecycleNode):
             progress=self._on_progress)
         self.get_logger().info(f"artifact {self._prepared.directory} is ready, "
                                f"fingerprint {self._prepared.manifest.source.fingerprint}")
-        self._report(OK, "artifact is ready")
+        self._report(WARN, READY)
 
     def _announce(self) -> None:
-        prepared = self._prepared
-        if prepared is None:
-            raise ArtifactError("no artifact is prepared; configure the node first")
-        if self._manifest_publisher is None:
-            self._manifest_publisher = self.create_publisher(String, "~/manifest", qos.latched())
-        message = {"artifact_dir": str(prepared.directory), **prepared.manifest.summary()}
+        message = {"artifact_dir": str(self._prepared.directory), **self._prepared.manifest.summary()}
         self._manifest_publisher.publish(String(data=json.dumps(message, sort_keys=True)))
         self._report(OK, "artifact is announced")
 
@@ -150,30 +154,10 @@ class ModelLoaderNode(LifecycleNode):
         if self._manifest_publisher is not None:
             self.destroy_publisher(self._manifest_publisher)
             self._manifest_publisher = None
-        self._report(OK, "artifact is ready")
 
     def _release(self) -> None:
         self._withdraw()
         self._prepared = None
-        self._report(OK, "not configured")
-
-    def _finish(self) -> None:
-        self._release()
-        self._report(OK, "shut down")
-
-    def _refuse_impossible_transitions(self) -> None:
-        """A transition that the present state does not have is refused; as rclpy has it, the error would end the process."""
-        change_state = self._service_change_state.callback
-
-        def guarded(request: Any, response: Any) -> Any:
-            try:
-                return change_state(request, response)
-            except rclpy_implementation.RCLError as error:
-                self.get_logger().error(f"transition {request.transition.id} '{request.transition.label}' is refused: {error}")
-                response.success = False
-                return response
-
-        self._service_change_state.callback = guarded
 
     # Parameters and services
 
@@ -181,17 +165,17 @@ class ModelLoaderNode(LifecycleNode):
         self._settings = parameters  # takes effect with the next configure or reload
 
     def _on_reload(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        before = self._prepared
+        if self._prepared is None:
+            response.success, response.message = False, "the node is not configured; configure it first"
+            return response
         try:
-            if before is None:
-                raise ArtifactError("the node is not configured; configure it first")
             self._prepare()
             if self._manifest_publisher is not None:
                 self._announce()
-        except EXPECTED as error:
-            response.success, response.message = False, f"cannot reload: {error}"
+        except (ValueError, ShutdownRequested) as error:  # checkpoint, tokenizer, artifact and parameter errors
+            response.success, response.message = False, f"reload failed, {self._prepared.directory} stays: {error}"
             self.get_logger().error(response.message)
-            self._report(ERROR if before is None else WARN, response.message)
+            self._report(WARN, response.message)
             return response
         response.success, response.message = True, f"{self._prepared.directory} {self._prepared.manifest.source.fingerprint}"
         return response
@@ -202,7 +186,7 @@ class ModelLoaderNode(LifecycleNode):
         if not self.context.ok():
             raise ShutdownRequested("the node was asked to end; the artifact on disk is unchanged")
         now_s = time.monotonic()
-        self._level, self._message = OK, str(progress)
+        self._level, self._message = WARN, str(progress)
         if now_s - self._status_time_s >= STATUS_PERIOD_S:
             self._publish_status()
         if now_s - self._log_time_s >= LOG_PERIOD_S:
@@ -223,14 +207,14 @@ class ModelLoaderNode(LifecycleNode):
             values |= {"artifact_dir": str(self._prepared.directory), "fingerprint": manifest.source.fingerprint,
                        "dtype": manifest.dtype, "size_bytes": str(manifest.size_bytes), "created": manifest.created}
         self._status_publisher.publish(DiagnosticStatus(
-            level=self._level, name=f"{self.get_name()}: artifact", message=self._message,
+            level=self._level, name="sqap_vla: model_loader", message=self._message, hardware_id="sqap_vla",
             values=[KeyValue(key=key, value=value) for key, value in values.items()]))
 
 
 def main(args: list[str] | None = None) -> int:
     """Runs the node until SIGINT or SIGTERM. Returns 0, or 1 where it could not start."""
-    # rclpy's own handler ends the spinning and then calls this one; Python's default would raise KeyboardInterrupt, the second
-    # time in the middle of the clean-up.
+    # rclpy's own handlers end the context, which ends the spinning, and also a preparation (see _on_progress). Then rclpy calls
+    # this handler; Python's default would raise KeyboardInterrupt, the second time in the middle of the clean-up.
     signal.signal(signal.SIGINT, lambda signum, frame: None)
     rclpy.init(args=args)
     try:
@@ -241,7 +225,7 @@ def main(args: list[str] | None = None) -> int:
         return 1
     try:
         rclpy.spin(node)
-    except (ExternalShutdownException, ROSInterruptException):
+    except ExternalShutdownException:
         pass  # the ordinary end
     except rclpy_implementation.RCLError:
         if rclpy.ok():  # otherwise the context ended while a wait was set up, which is the ordinary end too

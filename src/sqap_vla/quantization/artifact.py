@@ -115,13 +115,13 @@ def _require_dtype(directory: Path, manifest: Manifest, dtype: torch.dtype | Non
                             "its own precision: ask for that, or give the checkpoint it was made from")
 
 
-def tokenizer_path(path: str | Path) -> Path | None:
-    """The tokenizer that came with a checkpoint or artifact directory, or None where there is none. Raises ArtifactError."""
+def tokenizer_path(path: str | Path) -> Path:
+    """Where `Tokenizer.from_path` is to look for the tokenizer of a checkpoint or artifact directory, which may be in vain.
+
+    Raises ArtifactError for an unsound manifest.
+    """
     path = Path(path)
-    if is_artifact(path):
-        manifest = read_manifest(path)
-        return path / manifest.tokenizer_directory if manifest.tokenizer else None
-    return path if any(path.glob("*tokenizer.json")) else None
+    return path / read_manifest(path).tokenizer_directory if is_artifact(path) else path
 
 
 def prepare_artifact(path: str | Path, artifact_dir: str | Path | None = None, dtype: torch.dtype | None = None,
@@ -143,8 +143,9 @@ def prepare_artifact(path: str | Path, artifact_dir: str | Path | None = None, d
     dtype = auto_dtype("cuda" if torch.cuda.is_available() else "cpu") if dtype is None else dtype
     _require_unnorm_key(load_statistics(path), unnorm_key)  # before gigabytes are written
     directory = default_artifact_dir(fingerprint(path), dtype) if artifact_dir is None else Path(artifact_dir)
-    manifest = write_artifact(path, directory, dtype, tokenizer_path(path) if tokenizer is None else tokenizer, progress,
-                              lock_timeout_s=_WRITER_TIMEOUT_S)
+    if tokenizer is None and any(path.glob("*tokenizer.json")):
+        tokenizer = path
+    manifest = write_artifact(path, directory, dtype, tokenizer, progress, lock_timeout_s=_WRITER_TIMEOUT_S)
     return PreparedArtifact(directory.resolve(), manifest)
 
 

@@ -31,7 +31,7 @@ _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
-class ArtifactError(RuntimeError):
+class ArtifactError(ValueError):
     """An artifact cannot be written or read; the message gives the value, the rule and the remedy."""
 
 
