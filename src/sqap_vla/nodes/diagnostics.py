@@ -16,6 +16,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 
 from sqap_vla.nodes import qos
 from sqap_vla.nodes.assessment import Thresholds, assess, unknown
+from sqap_vla.nodes.impossible_transitions import refuse_impossible_transitions
 from sqap_vla.nodes.lifecycle import guarded, run_node
 from sqap_vla.nodes.parameters import declare, parameter
 
@@ -39,6 +40,8 @@ class DiagnosticsParameters:
 class DiagnosticsNode(LifecycleNode):
     def __init__(self, **kwargs) -> None:
         super().__init__("diagnostics", **kwargs)
+        refuse_impossible_transitions(self)
+        self.transition_error = ""
         self._policy: tuple[float, DiagnosticStatus] | None = None  # arrival on the steady clock, message
         self._loader: DiagnosticStatus | None = None
 

@@ -3,11 +3,18 @@
 """From the policy's parameters to a warm engine. Used by the node and by offline replay."""
 from __future__ import annotations
 
+import json
+
+import rclpy
 import torch
+from rclpy.node import Node
+from std_msgs.msg import String
 
 from sqap_vla.cogact.normalization import statistics_for
 from sqap_vla.cogact.prompt import Tokenizer
+from sqap_vla.nodes import qos
 from sqap_vla.nodes.policy_parameters import PolicyParameters
+from sqap_vla.nodes.spinning import spin_until
 from sqap_vla.quantization.artifact import open_model
 from sqap_vla.runtime.engine import Engine
 
@@ -17,7 +24,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 def load_engine(params: PolicyParameters) -> Engine:
     """Raises ValueError (CheckpointError, TokenizerError, ArtifactError among them) with value, rule and remedy."""
     if not params.checkpoint:
-        raise ValueError("checkpoint is not set; give a CogACT checkpoint directory or an artifact made by model_loader")
+        raise ValueError("checkpoint is not set; give a CogACT checkpoint directory or an artifact directory")
     if not params.unnorm_key:
         raise ValueError("unnorm_key is not set; it names the robot's entry in dataset_statistics.json")
     device = resolve_device(params.device)
@@ -27,6 +34,27 @@ def load_engine(params: PolicyParameters) -> Engine:
                     step_s=params.step_s, seed=params.seed, ddim_steps=params.ddim_steps, cfg_scale=params.cfg_scale)
     engine.warm_up()
     return engine
+
+
+def announced_artifact(node: Node, topic: str, timeout_s: float) -> str:
+    """Directory of the artifact that model_loader announces. Raises ValueError where none is announced in time.
+
+    A node of its own listens: the caller is inside a transition, and its executor waits for it to end.
+    """
+    manifests: list[str] = []
+    listener = rclpy.create_node("_manifest_listener", context=node.context, use_global_arguments=False, start_parameter_services=False)
+    try:
+        resolved = node.resolve_topic_name(topic)
+        listener.create_subscription(String, resolved, lambda msg: manifests.append(msg.data), qos.latched())
+        if not spin_until(listener, lambda: bool(manifests), timeout_s):
+            raise ValueError(f"no checkpoint is set, and no manifest came on {resolved} within {timeout_s:.0f} s; set checkpoint, or "
+                             "activate model_loader")
+    finally:
+        listener.destroy_node()
+    try:
+        return json.loads(manifests[-1])["artifact_dir"]
+    except (KeyError, TypeError, json.JSONDecodeError) as error:
+        raise ValueError(f"the manifest on {resolved} names no artifact_dir ({error}); is it model_loader that publishes there?") from error
 
 
 def resolve_device(name: str) -> str:

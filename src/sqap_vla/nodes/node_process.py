@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,13 +39,17 @@ def parameter_values(params: Any) -> dict[str, Any]:
 class NodeProcess:
     """`python -m sqap_vla.nodes.<module>` with parameters; leaving the with block ends it by SIGINT."""
 
-    def __init__(self, module: str, name: str, parameters: Mapping[str, Any], log: Path | None = None) -> None:
+    def __init__(self, module: str, name: str, parameters: Mapping[str, Any], log: Path | None = None,
+                 files: Sequence[Path] = (), remap: Mapping[str, str] | None = None) -> None:
+        """files: parameter files that come before `parameters`. remap: topic names. log: file for the output, None for ours."""
         self.name = name
         self._directory = tempfile.TemporaryDirectory(prefix="sqap_vla_")
         file = Path(self._directory.name) / "parameters.yaml"
         file.write_text(yaml.safe_dump({"/**": {"ros__parameters": dict(parameters)}}), encoding="utf-8")
         self._log = open(log, "wb") if log else None  # noqa: SIM115 closed with the process
-        command = [sys.executable, "-m", f"sqap_vla.nodes.{module}", "--ros-args", "-r", f"__node:={name}", "--params-file", str(file)]
+        options = [("-r", f"__node:={name}"), *(("-r", f"{old}:={new}") for old, new in (remap or {}).items()),
+                   *(("--params-file", str(path)) for path in (*files, file))]
+        command = [sys.executable, "-m", f"sqap_vla.nodes.{module}", "--ros-args", *(word for option in options for word in option)]
         self._process = subprocess.Popen(command, stdout=self._log, stderr=subprocess.STDOUT if self._log else None,
                                          env=dict(os.environ), start_new_session=True)
 

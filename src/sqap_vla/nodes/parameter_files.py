@@ -15,6 +15,7 @@ import yaml
 from sqap_vla.nodes.parameters import ParameterError, checked, ros_name
 
 T = TypeVar("T")
+RCLPY_PARAMETERS = ("use_sim_time", "start_type_description_service")  # every node has them
 
 
 def read_parameter_file(path: Path | str, node: str) -> dict[str, Any]:
@@ -32,7 +33,7 @@ def read_parameter_file(path: Path | str, node: str) -> dict[str, Any]:
         if not isinstance(parameters, dict):
             raise ParameterError(f"parameter file {path}: '{key}' must hold ros__parameters with a mapping")
         values |= _flat(parameters)
-    return values
+    return {name: value for name, value in values.items() if name not in RCLPY_PARAMETERS}
 
 
 def build(cls: type[T], values: dict[str, Any], source: str) -> T:

@@ -12,6 +12,7 @@ end-effector's pose is known now.
 """
 from __future__ import annotations
 
+import dataclasses
 import gc
 
 import tf2_ros
@@ -27,10 +28,11 @@ from sqap_vla.nodes import qos
 from sqap_vla.nodes.chunk_output import ChunkOutput
 from sqap_vla.nodes.command_output import CommandOutput
 from sqap_vla.nodes.conversions import InputError, matrix_from_transform, stamp_ns
+from sqap_vla.nodes.impossible_transitions import refuse_impossible_transitions
 from sqap_vla.nodes.inference_worker import InferenceWorker
 from sqap_vla.nodes.input_monitor import ClockWatch, InputMonitor, StampGate
 from sqap_vla.nodes.lifecycle import guarded, run_node
-from sqap_vla.nodes.model_loading import load_engine
+from sqap_vla.nodes.model_loading import announced_artifact, load_engine
 from sqap_vla.nodes.observation import ObservationBuilder
 from sqap_vla.nodes.parameters import declare, on_change
 from sqap_vla.nodes.policy_parameters import PolicyParameters
@@ -52,6 +54,7 @@ class PolicyNode(LifecycleNode):
         self._status = self.create_publisher(DiagnosticStatus, "~/status", qos.latched())
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(STATUS_PERIOD_S, self._publish_status, clock=self._steady)
+        refuse_impossible_transitions(self)
         self._params = declare(self, PolicyParameters)
         on_change(self, lambda: self._params, self._apply)
 
@@ -63,7 +66,9 @@ class PolicyNode(LifecycleNode):
         limits = params.make_limits()
         self._controller = ChunkController(params.step_s, limits, make_gripper(params.gripper), params.max_chunk_age_s,
                                            params.ensemble_horizon, params.ensemble_alpha)
-        self._engine = load_engine(params)
+        checkpoint = params.checkpoint or announced_artifact(self, params.manifest_topic, params.manifest_timeout_s)
+        self._engine = load_engine(dataclasses.replace(params, checkpoint=checkpoint))
+        self._model = checkpoint
         self._figures = PolicyFigures()
         self._stop_reason, self._row, self._engaged = "not active", "", {}
         self._clock_watch = ClockWatch()
@@ -258,7 +263,7 @@ class PolicyNode(LifecycleNode):
             self._status.publish(status_message(level, text, {}, "sqap_vla"))
             return
         values = self._figures.values() | input_figures(self, self._monitors, self._inputs) | gpu_figures(self._engine.model.device)
-        values |= {"model/checkpoint": self._params.checkpoint, "model/device": str(self._engine.model.device),
+        values |= {"model/checkpoint": self._model, "model/device": str(self._engine.model.device),
                    "model/method": self._params.method, "command/stop_reason": self._stop_reason, "command/row": self._row,
                    "command/dry_run": str(self._params.dry_run).lower(), "input/instruction": self._builder.instruction,
                    "input/frames_replaced": str(self._worker.replaced), "inference/busy_s": f"{self._worker.busy_s():.2f}"}

@@ -22,7 +22,11 @@ _DOUBLE = Parameter.Type.DOUBLE
 @dataclass(frozen=True)
 class PolicyParameters:
     # Model
-    checkpoint: str = parameter("", "CogACT checkpoint directory, or an artifact directory made by model_loader.", read_only=True)
+    checkpoint: str = parameter("", "CogACT checkpoint directory, or an artifact directory made by model_loader. '': the artifact "
+                                "that is announced on manifest_topic.", read_only=True)
+    manifest_topic: str = parameter("model_loader/manifest", "Where model_loader announces its artifact.", read_only=True)
+    manifest_timeout_s: float = parameter(30.0, "How long configuring waits for a manifest [s].", minimum=0.0, maximum=3600.0,
+                                          read_only=True)
     tokenizer: str = parameter("", "Hugging Face tokenizer: a tokenizer.json or a directory. '': the one beside the checkpoint.",
                                read_only=True)
     device: str = parameter("auto", "Torch device: auto takes cuda where there is one.", choices=("auto", "cpu", "cuda"),

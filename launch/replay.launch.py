@@ -1,0 +1,50 @@
+# Copyright 2026 The sqap_vla Authors
+# SPDX-License-Identifier: Apache-2.0
+"""Replays a bag through the running nodes, in lockstep, and writes a report.
+
+    ros2 launch sqap_vla replay.launch.py bag:=/bags/episode params_file:=widowx.yaml checkpoint:=/models/CogACT-Base \\
+        tokenizer:=/models/tokenizer.json out:=/tmp/replay
+
+Starts policy.launch.py on the bag's clock, plays the bag image by image, and ends with the report.
+"""
+from pathlib import Path
+
+from ament_index_python.packages import get_package_share_directory
+from launch import LaunchContext, LaunchDescription
+from launch.actions import DeclareLaunchArgument, EmitEvent, ExecuteProcess, IncludeLaunchDescription, OpaqueFunction, RegisterEventHandler
+from launch.event_handlers import OnProcessExit
+from launch.events import Shutdown
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+from launch.substitutions import LaunchConfiguration
+
+SHARE = Path(get_package_share_directory("sqap_vla"))
+PASSED_ON = ("params_file", "checkpoint", "tokenizer", "instruction", "log_level")
+
+ARGUMENTS = {
+    "bag": (None, "rosbag2 directory, .mcap or .db3."),
+    "checkpoint": (None, "CogACT checkpoint directory, or an artifact directory."),
+    "tokenizer": ("", "Hugging Face tokenizer: a tokenizer.json or a directory. Empty: the one beside the checkpoint."),
+    "params_file": ("widowx.yaml", "Parameter file: a path, or the name of a preset in share/sqap_vla/config."),
+    "instruction": ("", "The task in words, where the bag has none."),
+    "out": ("out/replay", "Directory for the report."),
+    "log_level": ("info", "debug, info, warn, error or fatal."),
+}
+
+
+def generate_launch_description() -> LaunchDescription:
+    return LaunchDescription([
+        *(DeclareLaunchArgument(name, default_value=default, description=text) for name, (default, text) in ARGUMENTS.items()),
+        IncludeLaunchDescription(PythonLaunchDescriptionSource(str(SHARE / "launch" / "policy.launch.py")), launch_arguments={
+            **{name: LaunchConfiguration(name) for name in PASSED_ON}, "use_sim_time": "true", "dry_run": "true"}.items()),
+        OpaqueFunction(function=play),
+    ])
+
+
+def play(context: LaunchContext) -> list:
+    given = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
+    preset = Path(given["params_file"])
+    config = preset if preset.is_file() else SHARE / "config" / preset
+    options = [item for name in ("tokenizer", "instruction") if given[name] for item in (f"--{name}", given[name])]
+    player = ExecuteProcess(cmd=["sqap-vla", "replay", given["bag"], "--checkpoint", given["checkpoint"], "--config", str(config),
+                                 "--out", given["out"], "--live", *options], output="screen", emulate_tty=True)
+    return [RegisterEventHandler(OnProcessExit(target_action=player, on_exit=[EmitEvent(event=Shutdown(reason="replay ended"))])), player]

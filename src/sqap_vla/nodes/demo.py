@@ -1,0 +1,99 @@
+# Copyright 2026 The sqap_vla Authors
+# SPDX-License-Identifier: Apache-2.0
+"""`sqap-vla demo`: simulated tabletop, model loader, policy and diagnostics as four processes, watched by this one.
+
+The policy is a small CogACT with random weights: every part is real, from the camera message to the command, but it is
+untrained, so the arm moves without purpose. Pictures of what it kept and a report of how fast it was stay in --out.
+"""
+from __future__ import annotations
+
+import os
+import random
+import sys
+import time
+from argparse import Namespace
+from contextlib import ExitStack
+from pathlib import Path
+
+import rclpy
+from ament_index_python.packages import get_package_share_directory
+from lifecycle_msgs.msg import Transition
+
+from sqap_vla.cogact.random_checkpoint import write_random_checkpoint
+from sqap_vla.evaluation.recorder import ReplayRecorder
+from sqap_vla.evaluation.summary import RunInfo
+from sqap_vla.nodes.demo_screen import Screen
+from sqap_vla.nodes.demo_watch import Watch
+from sqap_vla.nodes.node_process import NodeProcess
+from sqap_vla.nodes.parameter_files import build, read_parameter_file
+from sqap_vla.nodes.policy_parameters import PolicyParameters
+from sqap_vla.nodes.spinning import spin_until
+
+SCREEN_PERIOD_S = 0.5
+UNTRAINED = "UNTRAINED random weights: the arm moves without purpose. What is shown is the machinery, not a skill."
+
+
+def run(args: Namespace) -> int:
+    """Runs for args.seconds or until Ctrl-C. Returns the exit status: 0 when chunks came and every node ended cleanly."""
+    # A domain and a range of its own: the demo must never command somebody's robot.
+    os.environ.setdefault("ROS_DOMAIN_ID", str(random.SystemRandom().randint(1, 100)))
+    os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    out: Path = args.out
+    checkpoint = write_random_checkpoint(out / "model" / "checkpoint", seed=args.seed)
+    config = Path(get_package_share_directory("sqap_vla")) / "config" / "tabletop.yaml"
+    policy = build(PolicyParameters, read_parameter_file(config, "policy") | {"method": args.method, "seed": args.seed}, str(config))
+    info = RunInfo(bag="the built-in tabletop, live", checkpoint=f"random weights, seed {args.seed}", method=args.method,
+                   seed=args.seed, step_s=policy.step_s, gripper_kind=policy.gripper, mode="live", note=UNTRAINED)
+    screen = Screen(sys.stdout)
+    screen.line(f"sqap-vla demo: {UNTRAINED}")
+    rclpy.init(signal_handler_options=rclpy.SignalHandlerOptions.NO)
+    try:
+        with ExitStack() as stack:
+            recorder = stack.enter_context(ReplayRecorder(out, info))
+            watch = Watch(recorder)
+            stack.callback(watch.destroy_node)
+            nodes = start_nodes(stack, args, config, checkpoint, watch)
+            try:
+                follow(watch, nodes, screen, args.seconds)
+            except KeyboardInterrupt:
+                screen.line("stopping")
+            summary = recorder.finish()
+            statuses = {node.name: node.stop() for node in reversed(nodes)}
+    finally:
+        rclpy.try_shutdown()
+    bad = {name: status for name, status in statuses.items() if status}
+    screen.line(f"{summary['frames']} chunks; episodes {watch.episode.get('episode', 0)}, successes {watch.episode.get('successes', 0)} "
+                f"(untrained); pictures and report: {out / 'report.md'}")
+    if bad:
+        screen.line("ended badly: " + ", ".join(f"{name} ({status})" for name, status in bad.items()) + f"; see the logs in {out}")
+    return 0 if summary["frames"] and not bad else 1
+
+
+def start_nodes(stack: ExitStack, args: Namespace, config: Path, checkpoint: Path, watch: Watch) -> list[NodeProcess]:
+    """The four nodes, in the order in which they depend on each other. Raises NodeFailed."""
+    out: Path = args.out
+
+    def start(name: str, parameters: dict, **options) -> NodeProcess:
+        return stack.enter_context(NodeProcess(name, name, parameters, log=out / f"{name}.log", files=[config], **options))
+
+    tabletop = start("tabletop", {"instruction": args.instruction, "seed": args.seed},
+                     remap={"command/twist": "policy/twist", "command/gripper": "policy/gripper"})
+    loader = start("model_loader", {"checkpoint": str(checkpoint), "artifact_dir": str(out / "model" / "artifact")})
+    policy = start("policy", {"method": args.method, "seed": args.seed, "dry_run": False, "tf_timeout_s": 0.1})
+    diagnostics = start("diagnostics", {})
+    configure, activate = Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE
+    loader.transition(watch, configure, activate)
+    policy.transition(watch, configure, activate)
+    diagnostics.transition(watch, configure, activate)
+    return [tabletop, loader, policy, diagnostics]
+
+
+def follow(watch: Watch, nodes: list[NodeProcess], screen: Screen, seconds: float) -> None:
+    """Shows the status until the time is over. Raises RuntimeError where a node dies."""
+    start_s = time.monotonic()
+    while (elapsed_s := time.monotonic() - start_s) < seconds:
+        spin_until(watch, lambda: False, min(SCREEN_PERIOD_S, seconds - elapsed_s))
+        dead = [node.name for node in nodes if not node.alive]
+        if dead:
+            raise RuntimeError(f"{', '.join(dead)} ended; its log is in the output directory")
+        screen.show(watch.lines(elapsed_s, seconds))
