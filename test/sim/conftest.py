@@ -13,6 +13,8 @@ from sqap_vla.sim import CameraConfig, EnvironmentConfig, TabletopEnv
 @pytest.fixture(scope="session")
 def env() -> Iterator[TabletopEnv]:
     """No image in the observation; the camera is there for the tests that ask for it."""
-    environment = TabletopEnv(EnvironmentConfig(observe_rgb=False, camera=CameraConfig(width_px=640, height_px=480)))
+    environment = TabletopEnv(
+        EnvironmentConfig(observe_rgb=False, camera=CameraConfig(width_px=640, height_px=480))
+    )
     yield environment
     environment.close()

@@ -1,9 +1,10 @@
 # Copyright 2026 The sqap_vla Authors
 # SPDX-License-Identifier: Apache-2.0
-"""The camera's geometry is that of the rendered image, checked against what each pixel really shows (segmentation).
+"""The camera's geometry is that of the rendered image, checked against what each pixel really shows
+(segmentation).
 
-Pinned: principal point at (size - 1) / 2 (a half-pixel slip shows as a common offset of all objects), optical frame per REP-103,
-end-effector frame between the fingers.
+Pinned: principal point at (size - 1) / 2 (a half-pixel slip shows as a common offset of all objects), optical
+frame per REP-103, end-effector frame between the fingers.
 """
 from __future__ import annotations
 
@@ -11,7 +12,15 @@ import cv2
 import numpy as np
 import pytest
 
-from sqap_vla.sim import CameraConfig, EnvironmentConfig, PickExpert, TabletopEnv, camera_T_base, intrinsics, project_points
+from sqap_vla.sim import (
+    CameraConfig,
+    EnvironmentConfig,
+    PickExpert,
+    TabletopEnv,
+    camera_T_base,
+    intrinsics,
+    project_points,
+)
 from sqap_vla.sim.scene import CUBE_COLORS
 
 HAND_GEOMS = ("palm", "palm_stripe", "left_finger", "left_pad", "right_finger", "right_pad")
@@ -27,28 +36,39 @@ def ee_pixel(env: TabletopEnv) -> np.ndarray:
 
 @pytest.mark.parametrize("size", [(640, 480), (320, 240), (224, 224)])
 def test_projected_cube_centres_fall_on_their_pixels(size: tuple[int, int]) -> None:
-    env = TabletopEnv(EnvironmentConfig(observe_rgb=False, camera=CameraConfig(width_px=size[0], height_px=size[1])))
+    env = TabletopEnv(
+        EnvironmentConfig(observe_rgb=False, camera=CameraConfig(width_px=size[0], height_px=size[1]))
+    )
     offsets = []
     for seed in range(6):
         env.reset(seed=seed)
         ids = env.camera_renderer().geom_ids()
         for color in CUBE_COLORS:
             rows, columns = np.nonzero(ids == env.scene.model.geom(f"{color}_cube").id)
-            offsets.append((columns.mean(), rows.mean()) - project_points(env.config.camera, env.scene.base_T_cube(color)[None, :3, 3])[0])
+            offsets.append(
+                (columns.mean(), rows.mean())
+                - project_points(env.config.camera, env.scene.base_T_cube(color)[None, :3, 3])[0]
+            )
     env.close()
     assert np.abs(offsets).max() < 1.0  # px
-    assert np.abs(np.median(offsets, axis=0)).max() < 0.2  # half a pixel in the principal point would show here
+    assert (
+        np.abs(np.median(offsets, axis=0)).max() < 0.2
+    )  # half a pixel in the principal point would show here
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_projected_end_effector_falls_on_the_gripper_throughout_an_episode(env: TabletopEnv, seed: int) -> None:
+def test_projected_end_effector_falls_on_the_gripper_throughout_an_episode(
+    env: TabletopEnv, seed: int
+) -> None:
     env.reset(seed=seed)
     expert, done, checked = PickExpert(env), False, 0
     while not done:
         mask, pixel = hand_mask(env), ee_pixel(env)
         rows, columns = np.nonzero(mask)
         hull = cv2.convexHull(np.stack([columns, rows], axis=1).astype(np.float32))
-        assert cv2.pointPolygonTest(hull, tuple(map(float, pixel)), measureDist=True) > -2.0  # px outside the gripper's outline
+        assert (
+            cv2.pointPolygonTest(hull, tuple(map(float, pixel)), measureDist=True) > -2.0
+        )  # px outside the gripper's outline
         nearest = np.hypot(columns - pixel[0], rows - pixel[1]).min()
         assert nearest < 20.0  # px of 640; the fingers stand at most 85 mm apart
         checked += 1
@@ -62,7 +82,7 @@ def test_end_effector_lies_between_the_closed_fingers(env: TabletopEnv) -> None:
     for _ in range(4):
         env.step(np.zeros(7))  # no motion, gripper closed
     column, row = np.round(ee_pixel(env)).astype(int)
-    assert hand_mask(env)[row - 1:row + 2, column - 1:column + 2].any()
+    assert hand_mask(env)[row - 1 : row + 2, column - 1 : column + 2].any()
 
 
 def test_optical_frame_follows_rep_103() -> None:
@@ -86,9 +106,14 @@ def test_field_of_view_spans_the_image_height() -> None:
     assert np.isclose(2 * np.arctan(240 / matrix[1, 1]), 0.8) and matrix[0, 2] == 319.5
 
 
-@pytest.mark.parametrize(("values", "message"), [
-    ({"width_px": 8}, "width_px is 8"), ({"fov_y_rad": 3.0}, "fov_y_rad is 3.0"), ({"target_m": (0.96, -0.76, 0.0)}, "straight up or down"),
-])
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"width_px": 8}, "width_px is 8"),
+        ({"fov_y_rad": 3.0}, "fov_y_rad is 3.0"),
+        ({"target_m": (0.96, -0.76, 0.0)}, "straight up or down"),
+    ],
+)
 def test_bad_cameras_are_refused(values: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         CameraConfig(**values)

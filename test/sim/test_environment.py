@@ -1,6 +1,9 @@
 # Copyright 2026 The sqap_vla Authors
 # SPDX-License-Identifier: Apache-2.0
-"""The gymnasium contract: checker, determinism, motion by exactly what was asked, time limit, errors that name the remedy."""
+"""The gymnasium contract:
+
+checker, determinism, motion by exactly what was asked, time limit, errors that name the remedy.
+"""
 from __future__ import annotations
 
 import threading
@@ -25,7 +28,10 @@ def test_passes_the_gymnasium_checker() -> None:
     env = TabletopEnv(render_mode="rgb_array")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        warnings.filterwarnings("ignore", message=".*(symmetric and normalized|not within the environment registry|alternative render modes).*")
+        warnings.filterwarnings(
+            "ignore",
+            message=".*(symmetric and normalized|environment registry|alternative render modes).*",
+        )
         warnings.filterwarnings("ignore", message=".*Box observation space.*infinity.*")
         check_env(env)
     env.close()
@@ -64,7 +70,9 @@ def test_one_step_moves_the_end_effector_by_what_was_asked(env: TabletopEnv, axi
     action[axis] = 0.03 if axis < 3 else 0.15
     obs, *_ = env.step(action)
     obs, *_ = env.step(hold())
-    expected_rotation = rotation_from_rpy(action[3:6].astype(float)) @ before[:3, :3]  # about the origin, along base axes
+    expected_rotation = (
+        rotation_from_rpy(action[3:6].astype(float)) @ before[:3, :3]
+    )  # about the origin, along base axes
     assert np.allclose(obs["base_T_ee"][:3, 3] - before[:3, 3], action[:3], atol=1e-3)  # 1 mm
     assert np.allclose(obs["base_T_ee"][:3, :3], expected_rotation, atol=5e-3)
 
@@ -126,12 +134,18 @@ def test_cubes_start_apart_on_the_table(env: TabletopEnv) -> None:
         assert distances.min() >= env.config.cubes.min_distance_m and np.allclose(centres[:, 2], 0.02)
 
 
-@pytest.mark.parametrize(("options", "message"), [
-    ({"target": "purple"}, "no 'purple' cube on the table; it has: red, green, blue"),
-    ({"instruction": "sing a song"}, "it knows: pick up the red cube, pick up the green cube, pick up the blue cube"),
-    ({"colour": "red"}, "at most one of instruction, target"),
-    ({"target": "red", "instruction": "pick up the red cube"}, "at most one of"),
-])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"target": "purple"}, "no 'purple' cube on the table; it has: red, green, blue"),
+        (
+            {"instruction": "sing a song"},
+            "it knows: pick up the red cube, pick up the green cube, pick up the blue cube",
+        ),
+        ({"colour": "red"}, "at most one of instruction, target"),
+        ({"target": "red", "instruction": "pick up the red cube"}, "at most one of"),
+    ],
+)
 def test_bad_options_are_refused(env: TabletopEnv, options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         env.reset(seed=0, options=options)

@@ -1,6 +1,6 @@
 # Copyright 2026 The sqap_vla Authors
 # SPDX-License-Identifier: Apache-2.0
-"""The scripted expert solves the task through the action interface, by friction, and recovers from what others did wrong."""
+"""The scripted expert solves the task through actions alone, by friction, and repairs others' errors."""
 from __future__ import annotations
 
 import mujoco
@@ -45,7 +45,9 @@ def test_expert_turns_to_another_cube_when_the_instruction_changes(env: Tabletop
 
 
 def test_the_cube_is_held_by_friction_alone(env: TabletopEnv) -> None:
-    assert {int(kind) for kind in env.scene.model.eq_type} == {int(mujoco.mjtEq.mjEQ_JOINT)}  # the finger coupling; no weld
+    assert {int(kind) for kind in env.scene.model.eq_type} == {
+        int(mujoco.mjtEq.mjEQ_JOINT)
+    }  # the finger coupling; no weld
     env.reset(seed=0)
     run(env, PickExpert(env))
     for _ in range(10):

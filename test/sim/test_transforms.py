@@ -9,7 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from sqap_vla.sim.transforms import invert_transform, make_transform, rotation_from_rpy, rotation_from_vector, rotation_vector
+from sqap_vla.sim.transforms import (
+    invert_transform,
+    make_transform,
+    rotation_from_rpy,
+    rotation_from_vector,
+    rotation_vector,
+)
 
 angles = st.tuples(*[st.floats(-3.1, 3.1)] * 3).map(np.array)
 

@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Geometry of the simulated camera, as a ROS camera_info and TF would describe it.
 
-Optical frame per REP-103: z forward, x right, y down. Pixel (u, v) is the centre of column u, row v, as in OpenCV, so the
-principal point of a WxH image is ((W - 1) / 2, (H - 1) / 2). The pinhole is ideal: square pixels, no distortion.
-MuJoCo's own camera frame is OpenGL's (looks along -z, y up); only this module and the scene know of it.
+Optical frame per REP-103: z forward, x right, y down. Pixel (u, v) is the centre of column u, row v, as in
+OpenCV, so the principal point of a WxH image is ((W - 1) / 2, (H - 1) / 2). The pinhole is ideal: square
+pixels, no distortion. MuJoCo's own camera frame is OpenGL's (looks along -z, y up); only this module and the
+scene know of it.
 """
 from __future__ import annotations
 
@@ -21,8 +22,10 @@ MAX_SIDE_PX = 1920
 class CameraConfig:
     """Where the third-person camera stands, where it looks, and the image it makes.
 
-    position_m, target_m: in the base frame; the image's vertical is the base frame's z. fov_y_rad: vertical field of view.
-    Raises ValueError for a size outside [16, 1920] px, a field of view outside (0.1, 2.6) rad, or a camera that looks straight up or down.
+    position_m, target_m: in the base frame; the image's vertical is the base frame's z.
+    fov_y_rad: vertical field of view.
+    Raises ValueError for a size outside [16, 1920] px, a field of view outside (0.1, 2.6) rad,
+    or a camera that looks straight up or down.
     """
 
     position_m: tuple[float, float, float] = (0.96, -0.76, 0.79)
@@ -40,7 +43,10 @@ class CameraConfig:
             raise ValueError(f"fov_y_rad is {self.fov_y_rad}; it must be between 0.1 and 2.6 rad")
         forward = np.subtract(self.target_m, self.position_m)
         if np.linalg.norm(forward[:2]) < 1e-3 * max(np.linalg.norm(forward), 1e-9):
-            raise ValueError(f"camera at {self.position_m} looks straight up or down at {self.target_m}; move it off that vertical")
+            raise ValueError(
+                f"camera at {self.position_m} looks straight up or down at {self.target_m}; "
+                "move it off that vertical"
+            )
 
 
 def base_T_camera(config: CameraConfig) -> np.ndarray:
@@ -62,11 +68,13 @@ def camera_T_base(config: CameraConfig) -> np.ndarray:
 def intrinsics(config: CameraConfig) -> np.ndarray:
     """Camera matrix K [3, 3] in px."""
     focal_px = 0.5 * config.height_px / np.tan(0.5 * config.fov_y_rad)
-    return np.array([
-        [focal_px, 0.0, 0.5 * (config.width_px - 1)],
-        [0.0, focal_px, 0.5 * (config.height_px - 1)],
-        [0.0, 0.0, 1.0],
-    ])
+    return np.array(
+        [
+            [focal_px, 0.0, 0.5 * (config.width_px - 1)],
+            [0.0, focal_px, 0.5 * (config.height_px - 1)],
+            [0.0, 0.0, 1.0],
+        ]
+    )
 
 
 def project_points(config: CameraConfig, points_base_m: np.ndarray) -> np.ndarray:

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Off-screen pictures of a scene: colour, and for tests and overlays the geom each pixel shows.
 
-An OpenGL context belongs to the thread that made it; a call from another thread is refused instead of crashing inside the driver.
+An OpenGL context belongs to the thread that made it; a call from another thread is refused instead of
+crashing inside the driver.
 """
 from __future__ import annotations
 
@@ -26,7 +27,10 @@ class CameraRenderer:
             raise RenderingError(f"no off-screen OpenGL context ({error}); {REMEDY}") from error
 
     def rgb(self) -> np.ndarray:
-        """The current image, uint8 [H, W, 3]. Raises RenderingError from a thread other than the renderer's own."""
+        """The current image, uint8 [H, W, 3].
+
+        Raises RenderingError from a thread other than the renderer's own.
+        """
         self._update()
         return self._renderer.render()
 
@@ -46,5 +50,8 @@ class CameraRenderer:
 
     def _update(self) -> None:
         if threading.get_ident() != self._thread:
-            raise RenderingError("the camera was rendered from another thread than the one that made it; keep the environment on one thread")
+            raise RenderingError(
+                "the camera was rendered from another thread than the one that made it; "
+                "keep the environment on one thread"
+            )
         self._renderer.update_scene(self._scene.data, CAMERA_NAME)

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The MuJoCo model of the tabletop and what its parts are called.
 
-The scene is `assets/tabletop.xml` with `assets/arm.xml`: geometric primitives only. `Scene` owns the model and its state, sets
-camera and object poses, and answers where things are; it neither controls nor judges.
+The scene is `assets/tabletop.xml` with `assets/arm.xml`: geometric primitives only. `Scene` owns the model
+and its state, sets camera and object poses, and answers where things are; it neither controls nor judges.
 """
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ JOINTS = ARM_JOINTS + FINGER_JOINTS
 CUBE_COLORS = ("red", "green", "blue")
 CUBE_HALF_M = 0.02
 FINGER_TRAVEL_M = 0.0425  # of each finger
+TIMESTEP_S = 0.004  # of the physics
 CAMERA_NAME = "third_person"
 HOME_RAD = np.array([0.0, 0.0, 0.60, 0.0, 0.9708, 0.0])  # hand pointing straight down, in front of the robot
 
@@ -30,7 +31,7 @@ _XML = Path(__file__).parent / "assets" / "tabletop.xml"
 
 @dataclass(frozen=True)
 class CubeRegion:
-    """Where cubes are put at the start: a rectangle of the table (base frame, m) and the least distance of their centres."""
+    """Where cubes are put at the start: a rectangle of the table in the base frame, and how far apart."""
 
     x_m: tuple[float, float] = (0.28, 0.46)
     y_m: tuple[float, float] = (-0.22, 0.08)
@@ -38,10 +39,12 @@ class CubeRegion:
 
     def __post_init__(self) -> None:
         if self.x_m[0] >= self.x_m[1] or self.y_m[0] >= self.y_m[1]:
-            raise ValueError(f"cube region x {self.x_m}, y {self.y_m} is empty; give (low, high) with low < high")
+            raise ValueError(
+                f"cube region x {self.x_m}, y {self.y_m} is empty; give (low, high) with low < high"
+            )
 
     def sample(self, rng: np.random.Generator, count: int, tries: int = 1000) -> np.ndarray:
-        """Places `count` cubes: x, y [m] and yaw [rad], [count, 3]. Raises ValueError when they do not fit the region."""
+        """Places of `count` cubes, x, y [m], yaw [rad], [count, 3]. Raises ValueError if they do not fit."""
         placed: list[np.ndarray] = []
         for _ in range(tries):
             if len(placed) == count:
@@ -50,7 +53,10 @@ class CubeRegion:
             if all(np.hypot(*(pose - other)[:2]) >= self.min_distance_m for other in placed):
                 placed.append(pose)
         if len(placed) < count:
-            raise ValueError(f"{count} cubes at least {self.min_distance_m} m apart do not fit x {self.x_m}, y {self.y_m}; enlarge the region")
+            raise ValueError(
+                f"{count} cubes {self.min_distance_m} m apart do not fit x {self.x_m}, y {self.y_m}; "
+                "enlarge the region"
+            )
         return np.array(placed)
 
 
@@ -59,11 +65,13 @@ class Scene:
 
     def __init__(self, camera: CameraConfig) -> None:
         self.model = mujoco.MjModel.from_xml_path(str(_XML))
+        self.model.opt.timestep = TIMESTEP_S
         self.data = mujoco.MjData(self.model)
         self.camera = camera
         joint = self.model.joint
         self.joint_qpos = np.array([joint(name).qposadr[0] for name in JOINTS])
-        self.arm_qpos, self.arm_dof = self.joint_qpos[:6], np.array([joint(name).dofadr[0] for name in ARM_JOINTS])
+        self.arm_qpos = self.joint_qpos[:6]
+        self.arm_dof = np.array([joint(name).dofadr[0] for name in ARM_JOINTS])
         self.ee_site = self.model.site("ee").id
         self.pad_geoms = tuple(self.model.geom(name).id for name in ("left_pad", "right_pad"))
         self._apply_camera()
@@ -74,21 +82,24 @@ class Scene:
         self.model.cam_pos[camera_id] = pose[:3, 3]
         mujoco.mju_mat2Quat(self.model.cam_quat[camera_id], (pose[:3, :3] @ optical_to_opengl).ravel())
         self.model.cam_fovy[camera_id] = np.degrees(self.camera.fov_y_rad)
-        self.model.vis.global_.offwidth, self.model.vis.global_.offheight = self.camera.width_px, self.camera.height_px
+        self.model.vis.global_.offwidth = self.camera.width_px
+        self.model.vis.global_.offheight = self.camera.height_px
 
     def reset(self, cubes: np.ndarray) -> None:
-        """Arm at home with the gripper open, drawer closed, cubes at `cubes`: x, y [m], yaw [rad], [3, 3], in the order of CUBE_COLORS."""
+        """Arm at home, gripper open, drawer closed; cubes [3, 3]: x, y [m], yaw [rad], as CUBE_COLORS."""
         mujoco.mj_resetData(self.model, self.data)
         self.data.qpos[self.arm_qpos] = HOME_RAD
         self.data.qpos[self.joint_qpos[6:]] = FINGER_TRAVEL_M
         for color, (x, y, yaw) in zip(CUBE_COLORS, cubes, strict=True):
             address = self.model.joint(f"{color}_cube").qposadr[0]
-            self.data.qpos[address:address + 7] = x, y, CUBE_HALF_M, np.cos(yaw / 2), 0.0, 0.0, np.sin(yaw / 2)
+            self.data.qpos[address:address + 3] = x, y, CUBE_HALF_M
+            self.data.qpos[address + 3:address + 7] = np.cos(yaw / 2), 0.0, 0.0, np.sin(yaw / 2)
         mujoco.mj_forward(self.model, self.data)
 
     def base_T_ee(self) -> np.ndarray:
-        """Pose [4, 4] of the end-effector: between the finger pads, z along the approach, y along the opening."""
-        return make_transform(self.data.site_xmat[self.ee_site].reshape(3, 3), self.data.site_xpos[self.ee_site])
+        """Pose [4, 4] of the end-effector: between the finger pads, z approach, y opening direction."""
+        site = self.ee_site
+        return make_transform(self.data.site_xmat[site].reshape(3, 3), self.data.site_xpos[site])
 
     def base_T_cube(self, color: str) -> np.ndarray:
         """Pose [4, 4] of the cube of that colour."""

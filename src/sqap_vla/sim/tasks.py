@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the robot is asked to do, in words, and when it has done it.
 
-A task is a sentence and a test on the scene; the environment knows nothing else of it. `parse_instruction` is the one place where
-words become a task.
+A task is a sentence and a test on the scene; the environment knows nothing else of it. `parse_instruction` is
+the one place where words become a task.
 """
 from __future__ import annotations
 
@@ -28,13 +28,18 @@ class Task(Protocol):
 
 @dataclass(frozen=True)
 class PickTask:
-    """Lift the cube of one colour by at least LIFT_M and hold it. Raises ValueError for a colour that is not on the table."""
+    """Lift the cube of one colour by at least LIFT_M and hold it.
+
+    Raises ValueError for a colour that is not on the table.
+    """
 
     color: str
 
     def __post_init__(self) -> None:
         if self.color not in CUBE_COLORS:
-            raise ValueError(f"there is no {self.color!r} cube on the table; it has: {', '.join(CUBE_COLORS)}")
+            raise ValueError(
+                f"there is no {self.color!r} cube on the table; it has: {', '.join(CUBE_COLORS)}"
+            )
 
     @property
     def instruction(self) -> str:
@@ -59,5 +64,7 @@ def parse_instruction(text: str) -> Task:
     """
     task = _TASKS.get(" ".join(text.lower().rstrip(" .").split()))
     if task is None:
-        raise ValueError(f"instruction {text!r} is not a task of the tabletop; it knows: {', '.join(INSTRUCTIONS)}")
+        raise ValueError(
+            f"instruction {text!r} is not a task of the tabletop; it knows: {', '.join(INSTRUCTIONS)}"
+        )
     return task

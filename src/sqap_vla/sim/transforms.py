@@ -1,6 +1,6 @@
 # Copyright 2026 The sqap_vla Authors
 # SPDX-License-Identifier: Apache-2.0
-"""Rotations and poses in float64: static-xyz roll-pitch-yaw, rotation vectors, 4x4 transforms named `dst_T_src`.
+"""Rotations and poses in float64: roll-pitch-yaw, rotation vectors, 4x4 transforms named `dst_T_src`.
 
 Static xyz: R = Rz(yaw) Ry(pitch) Rx(roll), the convention of URDF and of the actions of CogACT.
 """
@@ -12,16 +12,20 @@ import numpy as np
 def rotation_from_rpy(roll_pitch_yaw_rad: np.ndarray) -> np.ndarray:
     """Rotation matrix [3, 3] of static-xyz angles [3] in rad."""
     (cr, cp, cy), (sr, sp, sy) = np.cos(roll_pitch_yaw_rad), np.sin(roll_pitch_yaw_rad)
-    return np.array([
-        [cy * cp, cy * sp * sr - sy * cr, cy * sp * cr + sy * sr],
-        [sy * cp, sy * sp * sr + cy * cr, sy * sp * cr - cy * sr],
-        [-sp, cp * sr, cp * cr],
-    ])
+    return np.array(
+        [
+            [cy * cp, cy * sp * sr - sy * cr, cy * sp * cr + sy * sr],
+            [sy * cp, sy * sp * sr + cy * cr, sy * sp * cr - cy * sr],
+            [-sp, cp * sr, cp * cr],
+        ]
+    )
 
 
 def rotation_vector(rotation: np.ndarray) -> np.ndarray:
     """Rotation vector [3] in rad (axis times angle, angle in [0, pi]) of a rotation matrix [3, 3]."""
-    skew = np.array([rotation[2, 1] - rotation[1, 2], rotation[0, 2] - rotation[2, 0], rotation[1, 0] - rotation[0, 1]])
+    skew = np.array(
+        [rotation[2, 1] - rotation[1, 2], rotation[0, 2] - rotation[2, 0], rotation[1, 0] - rotation[0, 1]]
+    )
     sine, cosine = 0.5 * np.linalg.norm(skew), 0.5 * (np.trace(rotation) - 1.0)
     angle_rad = np.arctan2(sine, cosine)
     if sine > 1e-6:

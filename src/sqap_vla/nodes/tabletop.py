@@ -1,0 +1,240 @@
+# Copyright 2026 The sqap_vla Authors
+# SPDX-License-Identifier: Apache-2.0
+"""The simulated robot as a ROS node: camera, joints and transforms out, twist and gripper in.
+
+Out: /clock; camera/image_raw, camera/camera_info; TF base_link -> gripper_tcp and, static, base_link ->
+camera_optical_frame; joint_states; instruction, ~/success (Bool), ~/episode (String, JSON), latched. In:
+command/twist, command/gripper, instruction. Services: ~/reset (next episode), ~/step (one frame, lockstep
+only).
+
+Time runs in ticks of 0.04 s. It never jumps back, not even at a reset, so that consumers' TF buffers stay
+valid. Everything happens on the thread that spins the node, to which the OpenGL context belongs: use a
+single-threaded executor.
+"""
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import suppress
+
+import numpy as np
+import rclpy
+from builtin_interfaces.msg import Time
+from rclpy.clock import Clock, ClockType
+from rclpy.executors import ExternalShutdownException
+from rclpy.node import Node
+from std_msgs.msg import Bool, String
+from std_srvs.srv import Trigger
+
+from sqap_vla.nodes import qos
+from sqap_vla.nodes.conversions import stamp_msg
+from sqap_vla.nodes.parameters import ParameterError, declare, on_change
+from sqap_vla.nodes.tabletop_commands import CommandInput
+from sqap_vla.nodes.tabletop_instruction import InstructionTopic
+from sqap_vla.nodes.tabletop_output import RobotOutput
+from sqap_vla.nodes.tabletop_parameters import TICK_S, TabletopParameters
+from sqap_vla.sim import RenderingError, TabletopEnv
+
+TICK_NS = round(TICK_S * 1e9)
+START_NS = 1_000_000_000  # not 0, which means "no time" to tf2 and to message filters
+REPEAT_S = 1.0  # wall time until an unanswered lockstep frame is sent again, for those who came late
+
+
+class TabletopNode(Node):
+    """Runs episodes of the tabletop. Raises ParameterError or RenderingError when it cannot start."""
+
+    def __init__(self, **kwargs) -> None:
+        super().__init__("tabletop", **kwargs)
+        self._settings = declare(self, TabletopParameters)
+        self._env = TabletopEnv(self._settings.environment())
+        self._sim_ns, self._frame_ns = START_NS, START_NS
+        self._next_seed, self._instruction = self._settings.seed, self._settings.instruction
+        self._episode, self._successes, self._seed = 0, 0, 0
+        self._ticks = self._frames = 0
+        self._ended_ns: int | None = None
+        self._rgb = np.zeros((0, 0, 3), np.uint8)
+
+        self._output = RobotOutput(self, self._env, self._settings)
+        self._success_topic = self.create_publisher(Bool, "~/success", qos.latched())
+        self._episode_topic = self.create_publisher(String, "~/episode", qos.latched())
+        self._instruction_topic = InstructionTopic(self, self._change_instruction)
+        self._commands = CommandInput(
+            self, self._settings.base_frame, self._settings.command_timeout_s, self._now_ns
+        )
+        self.create_service(Trigger, "~/reset", self._on_reset)
+        self.create_service(Trigger, "~/step", self._on_step)
+        on_change(self, lambda: self._settings, self._apply)
+
+        self._output.publish_camera_pose(self._stamp())
+        self._start_episode()
+        wall = Clock(clock_type=ClockType.STEADY_TIME)
+        if self._settings.step_mode == "lockstep":
+            self.create_timer(0.002, self._answer, clock=wall)
+            self.create_timer(REPEAT_S, self._repeat, clock=wall)
+        else:
+            self.create_timer(TICK_S / self._settings.real_time_factor, self._run, clock=wall)
+        self.get_logger().info(
+            f"tabletop runs, {self._settings.step_mode}; it follows "
+            f"{self.resolve_topic_name('command/twist')} and {self.resolve_topic_name('command/gripper')}"
+        )
+
+    def destroy_node(self) -> None:
+        self._env.close()
+        super().destroy_node()
+
+    # Time
+
+    def _now_ns(self) -> int:
+        return self._sim_ns if self._settings.publish_clock else self.get_clock().now().nanoseconds
+
+    def _stamp(self) -> Time:
+        return stamp_msg(self._now_ns())
+
+    def _run(self) -> None:
+        self._tick(self._commands.twist(self._now_ns()))
+
+    def _answer(self) -> None:
+        if self._commands.answers(self._frame_ns):
+            self._step_frame()
+
+    def _repeat(self) -> None:
+        self._output.publish_state(stamp_msg(self._frame_ns))
+        self._output.publish_frame(self._rgb, stamp_msg(self._frame_ns))
+
+    def _step_frame(self) -> None:
+        twist, frames, episode = self._commands.twist_since(self._frame_ns), self._frames, self._episode
+        while (self._frames, self._episode) == (frames, episode):
+            self._tick(twist)
+
+    def _tick(self, twist: np.ndarray) -> None:
+        delay_ns = round(self._settings.reset_delay_s * 1e9)
+        if (
+            self._ended_ns is not None
+            and self._settings.auto_reset
+            and self._sim_ns - self._ended_ns >= delay_ns
+        ):
+            self._start_episode()
+            return
+        *_, terminated, _, _ = self._env.step(np.append(twist * TICK_S, self._commands.gripper_open))
+        self._sim_ns += TICK_NS
+        self._ticks += 1
+        stamp = self._stamp()
+        self._output.publish_state(stamp)
+        if self._ticks % self._settings.ticks_per_frame == 0:
+            self._frames += 1
+            self._publish_frame(stamp)
+        if self._ended_ns is None and (terminated or self._frames >= self._settings.max_steps):
+            self._end_episode(success=terminated)
+
+    def _publish_frame(self, stamp: Time) -> None:
+        self._frame_ns = stamp.sec * 1_000_000_000 + stamp.nanosec
+        self._commands.start_frame()
+        self._rgb = self._env.camera_image()
+        self._output.publish_frame(self._rgb, stamp)
+
+    # Episodes
+
+    def _start_episode(self) -> None:
+        """Resets the scene; takes one tick, so that no two states share a stamp."""
+        self._seed, self._next_seed = self._next_seed, self._next_seed + 1
+        self._env.reset(
+            seed=self._seed, options={"instruction": self._instruction} if self._instruction else None
+        )
+        self._episode += 1
+        self._ticks = 0
+        self._commands.forget()
+        self._sim_ns += TICK_NS
+        self._begin_task()
+        stamp = self._stamp()
+        self._output.publish_state(stamp)
+        self._publish_frame(stamp)
+
+    def _begin_task(self) -> None:
+        self._frames, self._ended_ns = 0, None
+        self._instruction_topic.publish(self._env.task.instruction)
+        self._report("running")
+
+    def _end_episode(self, success: bool) -> None:
+        self._ended_ns = self._sim_ns
+        self._successes += success
+        self._report("success" if success else "timeout")
+
+    def _report(self, state: str) -> None:
+        """state: running, success or timeout."""
+        self._success_topic.publish(Bool(data=state == "success"))
+        self._episode_topic.publish(
+            String(
+                data=json.dumps(
+                    {
+                        "episode": self._episode,
+                        "seed": self._seed,
+                        "instruction": self._env.task.instruction,
+                        "state": state,
+                        "steps": self._frames,
+                        "successes": self._successes,
+                    }
+                )
+            )
+        )
+
+    def _change_instruction(self, text: str) -> None:
+        """A new task for the scene as it stands, and for the episodes after it."""
+        try:
+            self._env.set_instruction(text)
+        except ValueError as error:
+            self.get_logger().warning(f"instruction ignored: {error}")
+            return
+        self._instruction = self._env.task.instruction
+        self._begin_task()
+
+    def _apply(self, settings: TabletopParameters) -> None:
+        before, self._settings = self._settings, settings
+        if settings.seed != before.seed:
+            self._next_seed = settings.seed
+        if settings.instruction != before.instruction:
+            self._instruction = settings.instruction
+            if settings.instruction:
+                self._change_instruction(settings.instruction)
+
+    # Services
+
+    def _on_reset(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        self._start_episode()
+        response.success, response.message = (
+            True,
+            f"episode {self._episode}, seed {self._seed}: {self._env.task.instruction}",
+        )
+        return response
+
+    def _on_step(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        response.success = self._settings.step_mode == "lockstep"
+        if response.success:
+            self._step_frame()
+            response.message = f"frame {self._frames} at {self._frame_ns} ns"
+        else:
+            response.message = (
+                "step_mode is realtime, where time runs by itself; start the node with step_mode:=lockstep"
+            )
+        return response
+
+
+def main(args: list[str] | None = None) -> int:
+    """Runs the node until it is interrupted. Returns the process's exit status."""
+    rclpy.init(args=args)
+    try:
+        node = TabletopNode()
+    except (ParameterError, RenderingError) as error:
+        rclpy.logging.get_logger("tabletop").fatal(str(error))
+        rclpy.try_shutdown()
+        return 1
+    try:
+        with suppress(KeyboardInterrupt, ExternalShutdownException):
+            rclpy.spin(node)
+    finally:
+        node.destroy_node()
+        rclpy.try_shutdown()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
