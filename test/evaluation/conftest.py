@@ -29,12 +29,19 @@ def _record(step: int, **changes: object) -> StepRecord:
     actions[:, :6] += 0.01
     actions[:, 6] = step % 2
     mask = np.zeros(256, bool)
-    mask[step:step + 2] = True
+    mask[step : step + 2] = True
     fields = dict(
-        stamp_ns=10**18 + step * 200_000_000, actions=actions,
-        selection=TokenSelection(torch.arange(step, step + 8), torch.tensor([0, 0, 1, 1, 1, 2, 2, 2], dtype=torch.uint8)),
-        ring=Ring(mask, ((0, 0),), (10.5 + step, 20.25), ""), image_size=(WIDTH, HEIGHT), instruction="pick up the red cube",
-        times=StageTimes(1.0, 2.0 + step, 3.0, 4.0, 10.0 + step), recorded_action=truth)
+        stamp_ns=10**18 + step * 200_000_000,
+        actions=actions,
+        selection=TokenSelection(
+            torch.arange(step, step + 8), torch.tensor([0, 0, 1, 1, 1, 2, 2, 2], dtype=torch.uint8)
+        ),
+        ring=Ring(mask, ((0, 0),), (10.5 + step, 20.25), ""),
+        image_size=(WIDTH, HEIGHT),
+        instruction="pick up the red cube",
+        times=StageTimes(1.0, 2.0 + step, 3.0, 4.0, 10.0 + step),
+        recorded_action=truth,
+    )
     return StepRecord(**{**fields, **changes})
 
 
@@ -46,7 +53,9 @@ def make_info() -> Callable[..., RunInfo]:
 
 @pytest.fixture(scope="session")
 def make_record() -> Callable[..., StepRecord]:
-    """Frame `step` of a made-up episode: 0.01 above the recorded action in every motion dimension, gripper always right."""
+    """Frame `step` of a made-up episode: 0.01 above the recorded action in every motion dimension, gripper
+    always right.
+    """
     return _record
 
 

@@ -1,6 +1,8 @@
 # Copyright 2026 The sqap_vla Authors
 # SPDX-License-Identifier: Apache-2.0
-"""Bags of both storages and every compression read back what was written; damaged ones raise BagError and nothing else."""
+"""Bags of both storages and every compression read back what was written; damaged ones raise BagError and
+nothing else.
+"""
 from __future__ import annotations
 
 import shutil
@@ -19,14 +21,23 @@ from sqap_vla.evaluation.bag_writer import BagWriter, write_bag
 from sqap_vla.evaluation.messages import decode
 from sqap_vla.pruning.projection import CameraModel
 
-KINDS = [("mcap", "none"), ("mcap", "message"), ("mcap", "file"), ("mcap", "storage"), ("sqlite3", "none"), ("sqlite3", "message"),
-         ("sqlite3", "file")]
+KINDS = [
+    ("mcap", "none"),
+    ("mcap", "message"),
+    ("mcap", "file"),
+    ("mcap", "storage"),
+    ("sqlite3", "none"),
+    ("sqlite3", "message"),
+    ("sqlite3", "file"),
+]
 FRAMES = 4
 
 
 def episode(compressed: bool = False) -> Iterator[BagMessage]:
     pixels = np.random.default_rng(1)
-    camera = CameraModel(np.array([[50.0, 0, 16], [0, 50, 12], [0, 0, 1]]), "plumb_bob", (0.1, 0, 0, 0, 0), 32, 24)
+    camera = CameraModel(
+        np.array([[50.0, 0, 16], [0, 50, 12], [0, 0, 1]]), "plumb_bob", (0.1, 0, 0, 0, 0), 32, 24
+    )
     yield messages.string("/instruction", "pick up the cube", 0)
     for step in range(FRAMES):
         at_ns = 10**18 + step * 10**8
@@ -35,8 +46,11 @@ def episode(compressed: bool = False) -> Iterator[BagMessage]:
         pose[:3, 3] = step, 2, 3
         yield messages.camera_info("/camera_info", camera, at_ns, "optical")
         yield messages.transforms("/tf", "base", {"tcp": pose}, at_ns)
-        yield (messages.compressed_image("/image/compressed", rgb, at_ns, "optical") if compressed
-               else messages.image("/image", rgb, at_ns, "optical"))
+        yield (
+            messages.compressed_image("/image/compressed", rgb, at_ns, "optical")
+            if compressed
+            else messages.image("/image", rgb, at_ns, "optical")
+        )
         yield messages.float64_array("/recorded_action", [0.1 * step, 0, 0, 0, 0, 0, 1], at_ns)
         yield messages.joint_state("/joint_states", {"elbow": 0.5}, at_ns)
 
@@ -66,7 +80,9 @@ def test_a_single_storage_file_reads_like_its_directory(written: Path) -> None:
             BagReader(file)
         return
     with BagReader(file) as bag:
-        assert list(bag) == list(episode()), "also where each message is compressed, which only metadata.yaml says"
+        assert list(bag) == list(
+            episode()
+        ), "also where each message is compressed, which only metadata.yaml says"
 
 
 def test_only_wanted_topics_are_read_and_counted(written: Path) -> None:
@@ -83,11 +99,20 @@ def test_messages_decode_to_what_was_put_in(tmp_path: Path) -> None:
         first = {m.topic: decode(m) for m in reversed(list(bag))}
     image = first["/image"]
     expected = np.random.default_rng(1).integers(0, 255, (24, 32, 3), dtype=np.uint8)
-    assert (image.encoding, image.height, image.width, image.step, image.is_bigendian) == ("rgb8", 24, 32, 96, 0)
+    assert (image.encoding, image.height, image.width, image.step, image.is_bigendian) == (
+        "rgb8",
+        24,
+        32,
+        96,
+        0,
+    )
     assert np.array_equal(image.data.reshape(24, 32, 3), expected)
     assert image.header.stamp.sec == 10**9 and image.header.frame_id == "optical"
     assert first["/camera_info"].k[0] == 50 and first["/camera_info"].d[0] == 0.1
-    assert first["/tf"].transforms[0].child_frame_id == "tcp" and first["/tf"].transforms[0].transform.rotation.w == 1
+    assert (
+        first["/tf"].transforms[0].child_frame_id == "tcp"
+        and first["/tf"].transforms[0].transform.rotation.w == 1
+    )
     assert first["/instruction"].data == "pick up the cube"
 
 
@@ -114,8 +139,14 @@ def test_what_is_missing_is_named_together_with_what_is_there(tmp_path: Path) ->
 
 
 def test_a_path_that_is_no_bag_says_what_to_give(tmp_path: Path) -> None:
-    for name, pattern in (("nowhere", "does not exist"), ("empty", "no metadata.yaml; it holds no"), ("old.bag", "rosbags-convert"),
-                          ("notes.txt", "unknown storage '.txt'"), ("fake.mcap", "cannot be read"), ("fake.db3", "cannot be read")):
+    for name, pattern in (
+        ("nowhere", "does not exist"),
+        ("empty", "no metadata.yaml; it holds no"),
+        ("old.bag", "rosbags-convert"),
+        ("notes.txt", "unknown storage '.txt'"),
+        ("fake.mcap", "cannot be read"),
+        ("fake.db3", "cannot be read"),
+    ):
         path = tmp_path / name
         if name == "empty":
             path.mkdir()
@@ -137,7 +168,9 @@ def test_an_unclosed_recording_names_the_file_to_give_instead(tmp_path: Path) ->
 def test_an_unknown_storage_plugin_is_named(tmp_path: Path) -> None:
     path = write_bag(tmp_path / "bag", episode())
     metadata = path / "metadata.yaml"
-    metadata.write_text(metadata.read_text().replace("storage_identifier: mcap", "storage_identifier: floppy"))
+    metadata.write_text(
+        metadata.read_text().replace("storage_identifier: mcap", "storage_identifier: floppy")
+    )
     with pytest.raises(BagError, match="floppy"):
         BagReader(path)
 
@@ -149,15 +182,20 @@ def healthy(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], P
 
 
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(kind=st.sampled_from(KINDS), share=st.floats(0, 1, exclude_max=True), which=st.sampled_from(["storage", "metadata.yaml"]))
+@given(
+    kind=st.sampled_from(KINDS),
+    share=st.floats(0, 1, exclude_max=True),
+    which=st.sampled_from(["storage", "metadata.yaml"]),
+)
 def test_a_truncated_bag_raises_bag_error_or_yields_whole_messages(
-        healthy: dict[tuple[str, str], Path], tmp_path: Path, kind: tuple[str, str], share: float, which: str) -> None:
+    healthy: dict[tuple[str, str], Path], tmp_path: Path, kind: tuple[str, str], share: float, which: str
+) -> None:
     path = tmp_path / "cut"
     shutil.rmtree(path, ignore_errors=True)
     shutil.copytree(healthy[kind], path)
     target = storage_file(path) if which == "storage" else path / which
     data = target.read_bytes()
-    target.write_bytes(data[:int(share * len(data))])
+    target.write_bytes(data[: int(share * len(data))])
     try:
         with BagReader(path) as bag:
             read = list(bag)
@@ -171,15 +209,22 @@ def test_a_truncated_bag_raises_bag_error_or_yields_whole_messages(
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.99])
 def test_a_truncated_mcap_is_an_error_that_names_the_remedy(tmp_path: Path, share: float) -> None:
     file = storage_file(write_bag(tmp_path / "bag", episode()))
-    file.write_bytes(file.read_bytes()[:int(share * file.stat().st_size)])
+    file.write_bytes(file.read_bytes()[: int(share * file.stat().st_size)])
     with pytest.raises(BagError, match="mcap recover"):
         BagReader(file)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(kind=st.sampled_from(KINDS[:2] + KINDS[4:6]), flips=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1))
+@given(
+    kind=st.sampled_from(KINDS[:2] + KINDS[4:6]),
+    flips=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1),
+)
 def test_flipped_bytes_raise_nothing_but_bag_error(
-        healthy: dict[tuple[str, str], Path], tmp_path: Path, kind: tuple[str, str], flips: list[tuple[float, int]]) -> None:
+    healthy: dict[tuple[str, str], Path],
+    tmp_path: Path,
+    kind: tuple[str, str],
+    flips: list[tuple[float, int]],
+) -> None:
     file = tmp_path / storage_file(healthy[kind]).name
     data = bytearray(storage_file(healthy[kind]).read_bytes())
     for place, value in flips:
@@ -194,8 +239,10 @@ def test_flipped_bytes_raise_nothing_but_bag_error(
 
 def split_bag(tmp_path: Path, first: list[int], second: list[int]) -> Path:
     """A bag in two files, as `ros2 bag record --max-bag-duration` makes it."""
-    parts = [write_bag(tmp_path / name, (messages.string("/s", str(at), at) for at in stamps))
-             for name, stamps in (("one", first), ("two", second))]
+    parts = [
+        write_bag(tmp_path / name, (messages.string("/s", str(at), at) for at in stamps))
+        for name, stamps in (("one", first), ("two", second))
+    ]
     shutil.copy(parts[1] / "two.mcap", parts[0] / "two.mcap")
     metadata = parts[0] / "metadata.yaml"
     metadata.write_text(metadata.read_text().replace("  - one.mcap\n", "  - one.mcap\n  - two.mcap\n"))
@@ -209,7 +256,9 @@ def test_a_split_bag_comes_in_time_order_where_its_files_overlap(tmp_path: Path)
 
 
 def test_a_split_bag_in_the_wrong_order_is_refused(tmp_path: Path) -> None:
-    with BagReader(split_bag(tmp_path, [10 * 10**9, 20 * 10**9, 30 * 10**9], [0])) as bag, pytest.raises(BagError, match="overlap"):
+    with BagReader(
+        split_bag(tmp_path, [10 * 10**9, 20 * 10**9, 30 * 10**9], [0])
+    ) as bag, pytest.raises(BagError, match="overlap"):
         list(bag)
 
 

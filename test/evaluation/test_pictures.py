@@ -40,7 +40,12 @@ def test_without_an_encoder_the_video_becomes_a_gif(tmp_path: Path) -> None:
         video.add(gray(step))
     path = video.close()
     with Image.open(path) as gif:
-        assert (path.name, video.codec, gif.n_frames, gif.info["duration"]) == ("overlay.gif", "gif", GIF_MAX_FRAMES, 200)
+        assert (path.name, video.codec, gif.n_frames, gif.info["duration"]) == (
+            "overlay.gif",
+            "gif",
+            GIF_MAX_FRAMES,
+            200,
+        )
     assert not (tmp_path / "overlay.mp4").exists()
 
 
@@ -86,7 +91,11 @@ def test_plots_are_drawn_with_gaps_in_the_data(tmp_path: Path) -> None:
     predicted = np.random.default_rng(0).normal(size=(5, 7))
     recorded = predicted.copy()
     recorded[2] = np.nan
-    plots.plot_actions(tmp_path / "actions.png", np.arange(5.0), predicted, recorded, [1.0, None, 0.0, 0.0, 1.0])
-    plots.plot_latency(tmp_path / "latency.png", {stage: [1.0, None, 3.0] for stage in STAGES}, 0.2, warm_up=1)
+    plots.plot_actions(
+        tmp_path / "actions.png", np.arange(5.0), predicted, recorded, [1.0, None, 0.0, 0.0, 1.0]
+    )
+    plots.plot_latency(
+        tmp_path / "latency.png", {stage: [1.0, None, 3.0] for stage in STAGES}, 0.2, warm_up=1
+    )
     for name in ("actions.png", "latency.png"):
         assert np.asarray(Image.open(tmp_path / name)).std() > 0

@@ -39,11 +39,20 @@ def test_action_errors_equal_numpys_over_the_recorded_frames(data: st.DataObject
 
 def test_dimensions_are_named_with_their_units_and_the_gripper_is_not_subtracted() -> None:
     errors = statistics.action_errors(np.zeros((1, 7)), np.zeros((1, 7)))
-    assert [(e.name, e.unit) for e in errors] == [("dx", "m"), ("dy", "m"), ("dz", "m"), ("droll", "rad"), ("dpitch", "rad"), ("dyaw", "rad")]
+    assert [(e.name, e.unit) for e in errors] == [
+        ("dx", "m"),
+        ("dy", "m"),
+        ("dz", "m"),
+        ("droll", "rad"),
+        ("dpitch", "rad"),
+        ("dyaw", "rad"),
+    ]
 
 
 def test_a_recorded_hold_keeps_the_state_last_commanded() -> None:
-    states = statistics.recorded_open_states("google_robot", [0.0, -1.0, 0.0, 0.0, 1.0, 0.0, None, float("nan"), 0.0, -1.0])
+    states = statistics.recorded_open_states(
+        "google_robot", [0.0, -1.0, 0.0, 0.0, 1.0, 0.0, None, float("nan"), 0.0, -1.0]
+    )
     assert states == [None, 1.0, 1.0, 1.0, 0.0, 0.0, None, None, 0.0, 1.0]
 
 
@@ -54,7 +63,11 @@ def test_widowx_numbers_are_absolute() -> None:
 def test_gripper_agreement_counts_each_kind_of_frame_once() -> None:
     agreement = statistics.gripper_agreement(np.array([1.0, 1.0, 0.0, 0.0, 1.0]), [1.0, 0.0, 1.0, 0.0, None])
     assert (agreement.compared, agreement.agreed, agreement.percent) == (4, 2, 50.0)
-    assert (agreement.predicted_open_recorded_closed, agreement.predicted_closed_recorded_open, agreement.not_compared) == (1, 1, 1)
+    assert (
+        agreement.predicted_open_recorded_closed,
+        agreement.predicted_closed_recorded_open,
+        agreement.not_compared,
+    ) == (1, 1, 1)
     assert statistics.gripper_agreement(np.zeros(2), [None, None]).percent is None
 
 
@@ -79,7 +92,9 @@ def test_later_chunk_rows_meet_the_action_recorded_at_their_time() -> None:
     chunks = np.zeros((6, 16, 7))
     chunks[:, :, 0] = np.arange(6)[:, None] + np.arange(16)  # a perfect forecast
     rows = statistics.errors_by_chunk_row(stamps, chunks, recorded, step_s=0.2)
-    assert [(r["row"], r["frames"], r["translation_mae_m"]) for r in rows] == [(j, 6 - j, 0.0) for j in range(6)]
+    assert [(r["row"], r["frames"], r["translation_mae_m"]) for r in rows] == [
+        (j, 6 - j, 0.0) for j in range(6)
+    ]
 
 
 def test_images_faster_than_the_chunk_are_aligned_by_time_not_by_index() -> None:
@@ -96,7 +111,9 @@ def test_images_faster_than_the_chunk_are_aligned_by_time_not_by_index() -> None
 
 
 def test_token_counts_are_over_frames_and_by_reason() -> None:
-    counts = statistics.token_counts([{Reason.RING: 25, Reason.FPS: 5}, {Reason.RING: 20, Reason.FPS: 10, Reason.OTHER: 3}])
+    counts = statistics.token_counts(
+        [{Reason.RING: 25, Reason.FPS: 5}, {Reason.RING: 20, Reason.FPS: 10, Reason.OTHER: 3}]
+    )
     assert counts["all"] == {"mean": 31.5, "min": 30, "max": 33}
     assert counts["ring"] == {"mean": 22.5, "min": 20, "max": 25}
     assert counts["attention"] == {"mean": 0.0, "min": 0, "max": 0}
@@ -110,7 +127,18 @@ def test_a_series_marks_frames_without_a_recorded_action(make_record: Callable[.
     assert Series.of([], "widowx").predicted.shape == (0, 7)
 
 
-@pytest.mark.parametrize("change", [{"step_s": 0.0}, {"step_s": float("nan")}, {"gripper_kind": "claw"}, {"mode": "dream"}, {"warm_up_frames": -1}])
-def test_a_run_that_cannot_be_is_refused(make_info: Callable[..., RunInfo], change: dict[str, object]) -> None:
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"step_s": 0.0},
+        {"step_s": float("nan")},
+        {"gripper_kind": "claw"},
+        {"mode": "dream"},
+        {"warm_up_frames": -1},
+    ],
+)
+def test_a_run_that_cannot_be_is_refused(
+    make_info: Callable[..., RunInfo], change: dict[str, object]
+) -> None:
     with pytest.raises(ValueError, match=next(iter(change))):
         make_info(**change)

@@ -1,6 +1,8 @@
 # Copyright 2026 The sqap_vla Authors
 # SPDX-License-Identifier: Apache-2.0
-"""The overlay marks the tokens that were kept, in the colour of their reason, at their place; checked pixel by pixel."""
+"""The overlay marks the tokens that were kept, in the colour of their reason, at their place; checked pixel
+by pixel.
+"""
 from __future__ import annotations
 
 import numpy as np
@@ -22,7 +24,9 @@ def gray_frame(width: int = 640, height: int = 480) -> np.ndarray:
 
 def selection_of(reasons: dict[int, Reason]) -> TokenSelection:
     kept = sorted(reasons)
-    return TokenSelection(torch.tensor(kept, dtype=torch.int64), torch.tensor([reasons[t] for t in kept], dtype=torch.uint8))
+    return TokenSelection(
+        torch.tensor(kept, dtype=torch.int64), torch.tensor([reasons[t] for t in kept], dtype=torch.uint8)
+    )
 
 
 def token_center(token: int, width: int, height: int) -> tuple[int, int]:
@@ -42,7 +46,9 @@ def test_a_pixel_is_drawn_in_the_token_that_the_method_assigns_it_to(size: int) 
 
 @settings(max_examples=25, deadline=None)
 @given(data=st.data(), size=st.sampled_from([(640, 480), (640, 512), (449, 333)]))
-def test_kept_tokens_bear_their_reasons_tint_and_dropped_ones_are_dark(data: st.DataObject, size: tuple[int, int]) -> None:
+def test_kept_tokens_bear_their_reasons_tint_and_dropped_ones_are_dark(
+    data: st.DataObject, size: tuple[int, int]
+) -> None:
     width, height = size
     reasons = data.draw(st.dictionaries(st.integers(0, 255), st.sampled_from(list(Reason)), max_size=256))
     picture = draw_overlay(gray_frame(width, height), selection_of(reasons))
@@ -66,7 +72,8 @@ def test_a_kept_token_is_framed_in_its_reasons_full_colour() -> None:
 
 
 def test_the_reasons_differ_in_lightness_or_hue_for_colour_blind_eyes() -> None:
-    # Deuteranopia and protanopia confuse red with green: what remains is lightness and blue against yellow (opponent channel).
+    # Deuteranopia and protanopia confuse red with green: what remains is lightness and blue against yellow
+    # (opponent channel).
     colors = np.array([REASON_COLORS[r] for r in Reason], float)
     lightness = colors @ [0.299, 0.587, 0.114]
     blue_yellow = colors[:, 2] - colors[:, :2].mean(axis=1)
@@ -77,7 +84,7 @@ def test_the_reasons_differ_in_lightness_or_hue_for_colour_blind_eyes() -> None:
 
 def ring_around(t_u: int, t_v: int, pixel: tuple[float, float] | None) -> Ring:
     mask = np.zeros((16, 16), bool)
-    mask[max(0, t_v - 2):t_v + 3, max(0, t_u - 2):t_u + 3] = True
+    mask[max(0, t_v - 2) : t_v + 3, max(0, t_u - 2) : t_u + 3] = True
     return Ring(mask.ravel(), ((t_u, t_v),), pixel, "")
 
 
@@ -87,15 +94,25 @@ def test_the_ring_is_outlined_and_the_end_effector_marked_at_its_pixel() -> None
     white = (picture == 255).all(axis=2)
     rows, columns = token_edges(480), token_edges(640)
     for row in (rows[6] + 5, rows[10] - 5):
-        assert white[row, columns[6] - 2:columns[6] + 3].any() and white[row, columns[11] - 3:columns[11] + 3].any()
+        assert (
+            white[row, columns[6] - 2 : columns[6] + 3].any()
+            and white[row, columns[11] - 3 : columns[11] + 3].any()
+        )
     changed = np.argwhere((picture != plain).any(axis=2))
     inner = changed[(abs(changed[:, 0] - 252) < 25) & (abs(changed[:, 1] - 338) < 25)]
-    assert inner.mean(axis=0) == pytest.approx([252, 338], abs=1), "the crosshair is centred on (u, v) = (338, 252)"
-    assert not white[rows[6] + 5:rows[8] - 20, columns[8]].any(), "nothing else is white"
+    assert inner.mean(axis=0) == pytest.approx(
+        [252, 338], abs=1
+    ), "the crosshair is centred on (u, v) = (338, 252)"
+    assert not white[rows[6] + 5 : rows[8] - 20, columns[8]].any(), "nothing else is white"
 
 
-@pytest.mark.parametrize(("pixel", "corner"), [((900.0, 240.0), (240, 620)), ((-50.0, 240.0), (240, 20)), ((320.0, -1e9), (20, 320))])
-def test_an_end_effector_outside_the_image_is_pointed_at_from_the_border(pixel: tuple[float, float], corner: tuple[int, int]) -> None:
+@pytest.mark.parametrize(
+    ("pixel", "corner"),
+    [((900.0, 240.0), (240, 620)), ((-50.0, 240.0), (240, 20)), ((320.0, -1e9), (20, 320))],
+)
+def test_an_end_effector_outside_the_image_is_pointed_at_from_the_border(
+    pixel: tuple[float, float], corner: tuple[int, int]
+) -> None:
     plain = draw_overlay(gray_frame(), keep_all(256, "cpu"))
     picture = draw_overlay(gray_frame(), keep_all(256, "cpu"), empty_ring("outside_image", pixel))
     changed = np.argwhere((picture != plain).any(axis=2))
@@ -106,14 +123,19 @@ def test_a_small_frame_is_enlarged_until_its_legend_is_legible() -> None:
     assert [auto_scale(width) for width in (128, 224, 448, 640)] == [4, 2, 1, 1]
     picture = draw_overlay(gray_frame(224, 224), keep_all(256, "cpu"))
     assert picture.shape[1] == 448 and picture.shape[0] > 448
-    marked = draw_overlay(gray_frame(224, 224), keep_all(256, "cpu"), ring_around(8, 8, (120.0, 120.0)), scale=1)
+    marked = draw_overlay(
+        gray_frame(224, 224), keep_all(256, "cpu"), ring_around(8, 8, (120.0, 120.0)), scale=1
+    )
     assert marked.shape[1] == 224
 
 
 def test_the_panels_height_does_not_depend_on_what_is_written() -> None:
     few, many = ({0: Reason.RING}, dict.fromkeys(range(200), Reason.FPS) | {200: Reason.ATTENTION})
-    shapes = {draw_overlay(gray_frame(), selection_of(reasons), text=[text, "x"]).shape
-              for reasons in (few, many) for text in ("", "a", "very long " * 100, "line\nbreak and ümlaut")}
+    shapes = {
+        draw_overlay(gray_frame(), selection_of(reasons), text=[text, "x"]).shape
+        for reasons in (few, many)
+        for text in ("", "a", "very long " * 100, "line\nbreak and ümlaut")
+    }
     assert len(shapes) == 1
 
 
@@ -129,7 +151,10 @@ def test_token_reasons_is_the_map_of_the_selection() -> None:
     assert (reasons[0, 0], reasons[1, 1], reasons[2, 2]) == (Reason.RING, Reason.FPS, len(Reason))
 
 
-@pytest.mark.parametrize("bad", [np.zeros((480, 640), np.uint8), np.zeros((480, 640, 3), np.float32), np.zeros((8, 640, 3), np.uint8)])
+@pytest.mark.parametrize(
+    "bad",
+    [np.zeros((480, 640), np.uint8), np.zeros((480, 640, 3), np.float32), np.zeros((8, 640, 3), np.uint8)],
+)
 def test_an_image_of_another_kind_is_refused(bad: np.ndarray) -> None:
     with pytest.raises(ValueError, match="must be uint8"):
         draw_overlay(bad, keep_all(256, "cpu"))

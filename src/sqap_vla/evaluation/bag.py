@@ -2,43 +2,33 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reads recorded messages from a rosbag2, without ROS.
 
-A bag is a directory with metadata.yaml (sqlite3 or mcap storage, split or not, zstd-compressed by file or by message) or a single
-.mcap or .db3 file of one. Messages come as the bytes that were on the wire (CDR with its encapsulation header), so that whoever
-replays them deserialises with the live node's own code; message definitions in the bag are not needed.
+A bag is a directory with metadata.yaml (sqlite3 or mcap storage, split or not, zstd-compressed by file or by
+message) or a single .mcap or .db3 file of one. Messages come as the bytes that were on the wire (CDR with its
+encapsulation header), so that whoever replays them deserialises with the live node's own code; message
+definitions in the bag are not needed.
 
-Invariants: messages come in the order of their log time, ties in the order of recording. Stamps are log times, nanoseconds.
-Everything that is wrong with a bag is a BagError. Sources: rosbag2's metadata.yaml, versions 1 to 9; mcap.dev/spec.
+Invariants: messages come in the order of their log time, ties in the order of recording. Stamps are log
+times, nanoseconds. Everything that is wrong with a bag is a BagError. Sources: rosbag2's metadata.yaml,
+versions 1 to 9; mcap.dev/spec.
 """
 from __future__ import annotations
 
 import heapq
-import struct
-import sys
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-import apsw
 from rosbags.interfaces import Connection
-from rosbags.rosbag2 import Reader, ReaderError
+from rosbags.rosbag2 import Reader
 
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
+from sqap_vla.evaluation.bag_storage import DAMAGED, BagError, damaged, open_storage, zstd
+
+__all__ = ["IMAGE_TYPES", "BagError", "BagMessage", "BagMetadata", "BagReader", "BagTopic"]
 
 IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"  # never the start of a CDR message, whose first byte is 0
 _REORDER_NS = 1_000_000_000  # files of a split bag overlap by less than this
-# What rosbags and the decoders below it raise for bytes that are not what they should be: TypeError is ord(b"") at the end of a
-# file, MemoryError and OverflowError a length field gone wrong, RuntimeError lz4's. Only calls of rosbags stand under `try`.
-_DAMAGED = (ReaderError, apsw.Error, zstd.ZstdError, struct.error, OSError, EOFError, ValueError, KeyError, TypeError, RuntimeError,
-            OverflowError, MemoryError)
-
-
-class BagError(RuntimeError):
-    """A bag that cannot be read, or that lacks what was asked for."""
 
 
 @dataclass(frozen=True)
@@ -83,12 +73,13 @@ class BagReader:
         with BagReader(path, topics=("/tf", "/camera/image_raw")) as bag:
             for message in tqdm(bag): ...
 
-    topics: what iteration yields and len() counts; None is everything. Each must exist, or BagError names those that do.
+    topics: what iteration yields and len() counts; None is everything. Each must exist, or BagError names
+    those that do.
     """
 
     def __init__(self, path: Path | str, topics: Collection[str] | None = None) -> None:
         self.path = Path(path)
-        self._reader = _open(self.path)
+        self._reader = open_storage(self.path)
         try:
             self.topics: dict[str, BagTopic] = _topics(self._reader.connections)
             self.metadata = _metadata(self.path, self._reader)
@@ -100,7 +91,9 @@ class BagReader:
     def __enter__(self) -> BagReader:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def close(self) -> None:
@@ -117,24 +110,39 @@ class BagReader:
         return self._iterate(self._connections)
 
     def messages(self, *topics: str) -> Iterator[BagMessage]:
-        """Messages of these topics alone, whatever the reader was opened for. Raises BagError for a topic that is not there."""
+        """Messages of these topics alone, whatever the reader was opened for.
+
+        Raises BagError for a topic that is not there.
+        """
         return self._iterate(self._select(topics))
 
     def require(self, topic: str, msgtypes: Collection[str] = ()) -> BagTopic:
-        """The topic, with at least one message and one of `msgtypes` (empty: any). Raises BagError naming what the bag has."""
+        """The topic, with at least one message and one of `msgtypes`, any where these are empty.
+
+        Raises BagError naming what the bag has.
+        """
         found = self.topics.get(topic)
         if found is None:
             raise BagError(f"bag '{self.path}' has no topic '{topic}'; it has: {self._listing()}")
         if msgtypes and found.msgtype not in msgtypes:
-            raise BagError(f"topic '{topic}' of bag '{self.path}' is {found.msgtype}; it must be {' or '.join(msgtypes)}")
+            raise BagError(
+                f"topic '{topic}' of bag '{self.path}' is {found.msgtype}; it must be {' or '.join(msgtypes)}"
+            )
         if found.count == 0:
-            raise BagError(f"topic '{topic}' of bag '{self.path}' has no messages; record it again while it is published")
+            raise BagError(
+                f"topic '{topic}' of bag '{self.path}' has no messages; record it again while it is published"
+            )
         return found
 
     def require_image(self, topic: str) -> BagTopic:
-        """The image topic, or its compressed form '<topic>/compressed' where only that was recorded. Raises BagError."""
+        """The image topic, or its compressed form '<topic>/compressed' where only that was recorded.
+
+        Raises BagError.
+        """
         compressed = f"{topic}/compressed"
-        return self.require(compressed if topic not in self.topics and compressed in self.topics else topic, IMAGE_TYPES)
+        return self.require(
+            compressed if topic not in self.topics and compressed in self.topics else topic, IMAGE_TYPES
+        )
 
     def _select(self, topics: Collection[str] | None) -> list[Connection]:
         if topics is None:
@@ -145,7 +153,10 @@ class BagReader:
         return [connection for connection in self._reader.connections if connection.topic in topics]
 
     def _listing(self) -> str:
-        return ", ".join(f"{topic.name} ({topic.msgtype}, {topic.count})" for topic in self.topics.values()) or "no topics"
+        return (
+            ", ".join(f"{topic.name} ({topic.msgtype}, {topic.count})" for topic in self.topics.values())
+            or "no topics"
+        )
 
     def _iterate(self, connections: list[Connection]) -> Iterator[BagMessage]:
         if not self._reader.is_open:
@@ -163,12 +174,15 @@ class BagReader:
                 data = zstd.decompress(data) if data[:4] == _ZSTD_MAGIC else data
             except StopIteration:
                 return
-            except _DAMAGED as error:
-                raise _damaged(self.path, error) from error
+            except DAMAGED as error:
+                raise damaged(self.path, error) from error
             yield BagMessage(connection.topic, connection.msgtype, bytes(data), stamp_ns)
 
     def _in_order(self, messages: Iterator[BagMessage]) -> Iterator[BagMessage]:
-        """Each file is sorted; where a split bag goes on in the next one, stamps may step back a little. Holds one second."""
+        """Each file is sorted; where a split bag goes on in the next one, stamps may step back a little.
+
+        Holds one second.
+        """
         files = getattr(self._reader.storage, "storages", ())
         if len(files) < 2:
             yield from messages
@@ -177,8 +191,11 @@ class BagReader:
         newest = given = 0
         for number, message in enumerate(messages):
             if message.stamp_ns < given:
-                raise BagError(f"files of split bag '{self.path}' overlap by more than {_REORDER_NS / 1e9:g} s: {message.stamp_ns} on "
-                               f"'{message.topic}' comes after {given}; rewrite it in one file with `ros2 bag convert`")
+                raise BagError(
+                    f"files of split bag '{self.path}' overlap by more than {_REORDER_NS / 1e9:g} s: "
+                    f"{message.stamp_ns} on '{message.topic}' comes after {given}; rewrite it in "
+                    "one file with `ros2 bag convert`"
+                )
             newest = max(newest, message.stamp_ns)
             heapq.heappush(waiting, (message.stamp_ns, number, message))
             while waiting[0][0] < newest - _REORDER_NS:
@@ -187,39 +204,16 @@ class BagReader:
         yield from (entry[2] for entry in sorted(waiting))
 
 
-def _open(path: Path) -> Reader:
-    if not path.exists():
-        raise BagError(f"bag '{path}' does not exist; give a rosbag2 directory or a .mcap or .db3 file")
-    if path.is_dir() and not (path / "metadata.yaml").is_file():
-        files = sorted(file.name for file in path.iterdir() if file.suffix in (".mcap", ".db3"))
-        remedy = (f"the recording was not closed: run `ros2 bag reindex`, or give the file itself ({', '.join(files)})" if files
-                  else "it holds no .mcap or .db3 file either; give the directory that `ros2 bag record` made")
-        raise BagError(f"bag '{path}' has no metadata.yaml; {remedy}")
-    if path.is_file() and path.suffix not in (".mcap", ".db3"):
-        remedy = {".bag": "that is ROS 1's format; run `rosbags-convert` first",
-                  ".zstd": "give the directory that holds it"}.get(path.suffix, "give a rosbag2 directory or a .mcap or .db3 file")
-        raise BagError(f"bag '{path}' has the unknown storage '{path.suffix}'; {remedy}")
-    try:
-        reader = Reader(path)
-        reader.open()
-    except _DAMAGED as error:
-        raise _damaged(path, error) from error
-    return reader
-
-
-def _damaged(path: Path, error: Exception) -> BagError:
-    reason = str(error) or type(error).__name__
-    return BagError(f"bag '{path}' cannot be read: {reason} ({type(error).__name__}). If the recording was cut off, "
-                    "`mcap recover` (.mcap) or `ros2 bag reindex` may save what is there")
-
-
 def _topics(connections: Collection[Connection]) -> dict[str, BagTopic]:
     """By name, sorted; a topic recorded from several publishers is counted once."""
     topics: dict[str, BagTopic] = {}
     for connection in sorted(connections, key=lambda c: c.topic):
         before = topics.get(connection.topic)
         if before is not None and before.msgtype != connection.msgtype:
-            raise BagError(f"topic '{connection.topic}' has two types, {before.msgtype} and {connection.msgtype}; filter the bag first")
+            raise BagError(
+                f"topic '{connection.topic}' has two types, {before.msgtype} and {connection.msgtype}; "
+                "filter the bag first"
+            )
         count = connection.msgcount + (before.count if before else 0)
         topics[connection.topic] = BagTopic(connection.topic, connection.msgtype, count)
     return topics
@@ -229,6 +223,12 @@ def _metadata(path: Path, reader: Reader) -> BagMetadata:
     files = getattr(reader.storage, "storages", (reader.storage,))
     storage = {".mcap": "mcap", ".db3": "sqlite3"}.get(Path(files[0].path).suffix, "") if files else ""
     empty = reader.message_count == 0
-    return BagMetadata(path=path, storage=storage, compression=reader.compression_mode or "", ros_distro=reader.ros_distro or "",
-                       start_ns=0 if empty else reader.start_time, end_ns=0 if empty else reader.end_time - 1,
-                       message_count=reader.message_count)
+    return BagMetadata(
+        path=path,
+        storage=storage,
+        compression=reader.compression_mode or "",
+        ros_distro=reader.ros_distro or "",
+        start_ns=0 if empty else reader.start_time,
+        end_ns=0 if empty else reader.end_time - 1,
+        message_count=reader.message_count,
+    )

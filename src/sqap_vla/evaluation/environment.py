@@ -17,7 +17,12 @@ PACKAGES = ("sqap_vla", "rosbags", "transformers")
 
 def versions() -> dict[str, str]:
     """Versions by name; packages that run from a source tree without being installed say so."""
-    found = {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__, "opencv": cv2.__version__}
+    found = {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "opencv": cv2.__version__,
+    }
     for package in PACKAGES:
         try:
             found[package] = version(package)
@@ -35,7 +40,10 @@ def hardware() -> str:
 
 
 def cpu_model(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
-    """The processor's name as Linux knows it: x86 has 'model name'; boards such as Jetson name themselves in the device tree."""
+    """The processor's name as Linux knows it.
+
+    x86 has 'model name'; boards such as Jetson name themselves in the device tree.
+    """
     if cpuinfo.is_file():
         for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
             key, _, value = line.partition(":")

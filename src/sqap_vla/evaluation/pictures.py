@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Overlay video and picture strip, made frame by frame in bounded memory.
 
-Video: VP9 in MP4 where OpenCV's FFmpeg can encode it (the PyPI wheels can; browsers play it), else MPEG-4 Part 2 in MP4
-(old builds; players take it, browsers do not), else an animated GIF by Pillow. Which of them it became is in `path` and `codec`.
-All images are RGB uint8 [H, W, 3].
+Video: VP9 in MP4 where OpenCV's FFmpeg can encode it (the PyPI wheels can; browsers play it), else MPEG-4
+Part 2 in MP4 (old builds; players take it, browsers do not), else an animated GIF by Pillow. Which of them it
+became is in `path` and `codec`. All images are RGB uint8 [H, W, 3].
 """
 from __future__ import annotations
 
@@ -29,7 +29,9 @@ class VideoWriter:
     Frames of another size than the first are scaled to it. Nothing is written until the first frame comes.
     """
 
-    def __init__(self, directory: Path, stem: str, rate_hz: float, codecs: tuple[str, ...] = MP4_CODECS) -> None:
+    def __init__(
+        self, directory: Path, stem: str, rate_hz: float, codecs: tuple[str, ...] = MP4_CODECS
+    ) -> None:
         if not rate_hz > 0:
             raise ValueError(f"rate_hz is {rate_hz}; it must be positive, such as 3.0")
         self._directory, self._stem, self._rate_hz, self._codecs = directory, stem, rate_hz, codecs
@@ -59,10 +61,16 @@ class VideoWriter:
             self._writer = None
         elif self._gif:
             first, *rest = self._gif
-            first.save(self.path, save_all=True, append_images=rest, duration=round(1000 / self._rate_hz), loop=0)
+            first.save(
+                self.path, save_all=True, append_images=rest, duration=round(1000 / self._rate_hz), loop=0
+            )
             if self.frames > GIF_MAX_FRAMES:
-                logger.warning("%s holds the first %d of %d frames; a build of OpenCV with FFmpeg would make a whole video",
-                               self.path, GIF_MAX_FRAMES, self.frames)
+                logger.warning(
+                    "%s holds the first %d of %d frames; OpenCV with FFmpeg would make a whole video",
+                    self.path,
+                    GIF_MAX_FRAMES,
+                    self.frames,
+                )
             self._gif = []
         return self.path
 
@@ -70,27 +78,38 @@ class VideoWriter:
         height, width = rgb.shape[0] // 2 * 2, rgb.shape[1] // 2 * 2  # 4:2:0 encoders want even sizes
         self.path = self._directory / f"{self._stem}.mp4"
         for codec in self._codecs:
-            writer = cv2.VideoWriter(str(self.path), cv2.VideoWriter_fourcc(*codec), self._rate_hz, (width, height))
+            writer = cv2.VideoWriter(
+                str(self.path), cv2.VideoWriter_fourcc(*codec), self._rate_hz, (width, height)
+            )
             if writer.isOpened():
                 self._writer, self._size, self.codec = writer, (width, height), codec
                 return
             writer.release()
         self.path.unlink(missing_ok=True)
         self.path, self.codec = self._directory / f"{self._stem}.gif", "gif"
-        self._size = (GIF_WIDTH_PX, round(height * GIF_WIDTH_PX / width)) if width > GIF_WIDTH_PX else (width, height)
-        logger.warning("OpenCV %s encodes none of %s; the overlay video becomes %s", cv2.__version__, self._codecs, self.path)
+        self._size = (
+            (GIF_WIDTH_PX, round(height * GIF_WIDTH_PX / width)) if width > GIF_WIDTH_PX else (width, height)
+        )
+        logger.warning(
+            "OpenCV %s encodes none of %s; the overlay video becomes %s",
+            cv2.__version__,
+            self._codecs,
+            self.path,
+        )
 
 
 class PictureStrip:
     """Evenly spaced frames of a sequence whose length is not known beforehand, side by side.
 
-    count: pictures in the strip. Keeps every k-th frame and doubles k whenever it holds more than 8 * count: memory is
-    bounded, and each picture lies within an eighth of the spacing of its even place.
+    count: pictures in the strip. Keeps every k-th frame and doubles k whenever it holds more than 8 * count:
+    memory is bounded, and each picture lies within an eighth of the spacing of its even place.
     """
 
     def __init__(self, count: int = 8, columns: int = 4, picture_width_px: int = 480) -> None:
         if min(count, columns, picture_width_px) < 1:
-            raise ValueError(f"count {count}, columns {columns} and picture_width_px {picture_width_px} must be at least 1")
+            raise ValueError(
+                f"count {count}, columns {columns} and picture_width_px {picture_width_px} must be at least 1"
+            )
         self._count, self._columns, self._width = count, columns, picture_width_px
         self._kept: list[tuple[int, np.ndarray]] = []
         self._every = 1
@@ -101,7 +120,12 @@ class PictureStrip:
         if self._seen % self._every == 0:
             scale = self._width / rgb.shape[1]
             size = (self._width, max(1, round(rgb.shape[0] * scale)))
-            self._kept.append((self._seen, cv2.resize(rgb, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)))
+            self._kept.append(
+                (
+                    self._seen,
+                    cv2.resize(rgb, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR),
+                )
+            )
             if len(self._kept) > 8 * self._count:
                 self._kept, self._every = self._kept[::2], 2 * self._every
         self._seen += 1
@@ -122,7 +146,7 @@ class PictureStrip:
         strip = np.full((rows * (height + gap) - gap, columns * (self._width + gap) - gap, 3), 255, np.uint8)
         for number, picture in enumerate(pictures):
             top, left = number // columns * (height + gap), number % columns * (self._width + gap)
-            strip[top:top + picture.shape[0], left:left + self._width] = picture
+            strip[top : top + picture.shape[0], left : left + self._width] = picture
         Image.fromarray(strip).save(path, optimize=False)
         return path
 

@@ -1,6 +1,9 @@
 # Copyright 2026 The sqap_vla Authors
 # SPDX-License-Identifier: Apache-2.0
-"""Plots of a replay: predicted against recorded actions, and latency. Drawn with Matplotlib's Agg, no display, no global state."""
+"""Plots of a replay: predicted against recorded actions, and latency.
+
+Drawn with Matplotlib's Agg: no display, no global state.
+"""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -18,7 +21,9 @@ RECORDED = "#D55E00"
 STAGE_COLORS = {"preprocess_ms": "#CC79A7", "vision_ms": "#56B4E9", "llm_ms": "#0072B2", "head_ms": "#E69F00"}
 
 
-def _figure(width: float, height: float, rows: int, columns: int, **options: object) -> tuple[Figure, np.ndarray]:
+def _figure(
+    width: float, height: float, rows: int, columns: int, **options: object
+) -> tuple[Figure, np.ndarray]:
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure, figure.subplots(rows, columns, squeeze=False, **options)
@@ -31,11 +36,17 @@ def _tidy(axes: Axes, title: str, unit: str) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def plot_actions(path: Path, times_s: np.ndarray, predicted: np.ndarray, recorded: np.ndarray,
-                 recorded_open: Sequence[float | None]) -> None:
+def plot_actions(
+    path: Path,
+    times_s: np.ndarray,
+    predicted: np.ndarray,
+    recorded: np.ndarray,
+    recorded_open: Sequence[float | None],
+) -> None:
     """First action of each chunk and the recorded one, one panel per dimension, as PNG.
 
-    times_s: [N] since the first frame. predicted, recorded: [N, 7], NaN where nothing was recorded. recorded_open: N open fractions.
+    times_s: [N] since the first frame. predicted, recorded: [N, 7], NaN where nothing was recorded.
+    recorded_open: N open fractions.
     """
     figure, grid = _figure(11, 8, 4, 2, sharex=True)
     panels = grid.ravel()
@@ -60,21 +71,33 @@ def plot_actions(path: Path, times_s: np.ndarray, predicted: np.ndarray, recorde
     figure.savefig(path, dpi=110)
 
 
-def plot_latency(path: Path, stages_ms: Mapping[str, Sequence[float | None]], step_s: float, warm_up: int) -> None:
+def plot_latency(
+    path: Path, stages_ms: Mapping[str, Sequence[float | None]], step_s: float, warm_up: int
+) -> None:
     """Stages of each inference stacked, warm-up frames hatched, and the time of one step as a line, as PNG.
 
-    stages_ms: per stage, one value per frame; None is drawn as nothing. Stages beyond STAGE_COLORS are left out.
+    stages_ms: per stage, one value per frame; None is drawn as nothing. Stages beyond STAGE_COLORS are left
+    out.
     """
     figure, grid = _figure(11, 3.6, 1, 1)
     axes = grid[0, 0]
     bottom = np.zeros(max((len(values) for values in stages_ms.values()), default=0))
     for stage, color in STAGE_COLORS.items():
         heights = np.array([0.0 if value is None else value for value in stages_ms[stage]], np.float64)
-        bars = axes.bar(np.arange(len(heights)), heights, bottom=bottom, color=color, width=0.9, label=stage.removesuffix("_ms"))
+        bars = axes.bar(
+            np.arange(len(heights)),
+            heights,
+            bottom=bottom,
+            color=color,
+            width=0.9,
+            label=stage.removesuffix("_ms"),
+        )
         for bar in bars.patches[:warm_up]:
             bar.set(hatch="///", edgecolor="white", linewidth=0)
         bottom = bottom + heights
-    axes.axhline(1e3 * step_s, color="black", linewidth=1, linestyle="--", label=f"one step, {1e3 * step_s:.0f} ms")
+    axes.axhline(
+        1e3 * step_s, color="black", linewidth=1, linestyle="--", label=f"one step, {1e3 * step_s:.0f} ms"
+    )
     _tidy(axes, "latency per frame" + (" (hatched: warm-up)" if warm_up else ""), "ms")
     axes.set_xlabel("frame")
     axes.legend(frameon=False, ncols=5, fontsize=9, loc="upper right")

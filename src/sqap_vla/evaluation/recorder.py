@@ -8,7 +8,8 @@
     actions.png, latency.png     plots
     summary.json, report.md      written by finish()
 
-If the process dies, the finished rows of the two CSV files stay. steps.csv depends on bag, checkpoint, method and seed alone.
+If the process dies, the finished rows of the two CSV files stay. steps.csv depends on bag, checkpoint, method
+and seed alone.
 """
 from __future__ import annotations
 
@@ -31,8 +32,17 @@ from sqap_vla.pruning.overlay import draw_overlay
 logger = logging.getLogger(__name__)
 
 MAX_EXAMPLES = 5
-OUTPUTS = ("steps.csv", "timings.csv", "summary.json", "report.md", "overlay.mp4", "overlay.gif", "overlay_strip.png", "actions.png",
-           "latency.png")
+OUTPUTS = (
+    "steps.csv",
+    "timings.csv",
+    "summary.json",
+    "report.md",
+    "overlay.mp4",
+    "overlay.gif",
+    "overlay_strip.png",
+    "actions.png",
+    "latency.png",
+)
 
 
 class ReplayRecorder:
@@ -43,11 +53,13 @@ class ReplayRecorder:
                 recorder.add(StepRecord.from_chunk(chunk, observation, recorded), observation.rgb)
         summary = recorder.finish()
 
-    The directory is made; outputs of an earlier replay in it are removed. Raises OSError where it cannot be written.
-    strip_frames: pictures in the strip. video: whether to write one.
+    The directory is made; outputs of an earlier replay in it are removed. Raises OSError where it cannot be
+    written. strip_frames: pictures in the strip. video: whether to write one.
     """
 
-    def __init__(self, directory: Path | str, info: RunInfo, strip_frames: int = 8, video: bool = True) -> None:
+    def __init__(
+        self, directory: Path | str, info: RunInfo, strip_frames: int = 8, video: bool = True
+    ) -> None:
         self.directory = Path(directory)
         self.info = info
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -65,7 +77,9 @@ class ReplayRecorder:
     def __enter__(self) -> ReplayRecorder:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def __len__(self) -> int:
@@ -102,13 +116,23 @@ class ReplayRecorder:
             self._video.close()
 
     def finish(self, complete: bool = True) -> dict[str, Any]:
-        """Writes pictures, summary.json and report.md, and returns the summary. complete: False where the bag was not read to its end."""
+        """Writes pictures, summary.json and report.md, and returns the summary.
+
+        complete: False where the bag was not read to its end.
+        """
         self.close()
         summary = {
-            **summarize(self._records, self.info), "complete": complete,
-            "skipped": {"frames": self._skipped.total(), "by_reason": dict(self._skipped), "examples": self._examples},
-            "warnings": dict(self._warnings), "pictures": self._pictures(),
-            "versions": environment.versions(), "hardware": environment.hardware(),
+            **summarize(self._records, self.info),
+            "complete": complete,
+            "skipped": {
+                "frames": self._skipped.total(),
+                "by_reason": dict(self._skipped),
+                "examples": self._examples,
+            },
+            "warnings": dict(self._warnings),
+            "pictures": self._pictures(),
+            "versions": environment.versions(),
+            "hardware": environment.hardware(),
         }
         text = json.dumps(summary, indent=2, allow_nan=False) + "\n"
         (self.directory / "summary.json").write_text(text, encoding="utf-8")
@@ -117,21 +141,32 @@ class ReplayRecorder:
         return summary
 
     def _pictures(self) -> dict[str, Any]:
-        """Draws what can be drawn and names the files, relative to the directory; None for those that were not made."""
+        """Draws what can be drawn and names the files, relative to the directory; None for those that were
+        not made.
+        """
         series = Series.of(self._records, self.info.gripper_kind)
         actions = latency = None
         if self._records:
             actions = "actions.png"
             times_s = (series.stamps_ns - series.stamps_ns[0]) / 1e9
-            plots.plot_actions(self.directory / actions, times_s, series.predicted, series.recorded, series.recorded_open)
+            plots.plot_actions(
+                self.directory / actions, times_s, series.predicted, series.recorded, series.recorded_open
+            )
         if any(value is not None for value in series.stages_ms["total_ms"]):
             latency = "latency.png"
-            plots.plot_latency(self.directory / latency, series.stages_ms, self.info.step_s, self.info.warm_up_frames)
+            plots.plot_latency(
+                self.directory / latency, series.stages_ms, self.info.step_s, self.info.warm_up_frames
+            )
         strip = self._strip.save(self.directory / "overlay_strip.png")
         video = self._video.path if self._video is not None else None
-        return {"overlay_strip": strip.name if strip else None, "strip_frames": self._strip.chosen(),
-                "overlay_video": video.name if video else None, "video_codec": self._video.codec if video and self._video else None,
-                "actions": actions, "latency": latency}
+        return {
+            "overlay_strip": strip.name if strip else None,
+            "strip_frames": self._strip.chosen(),
+            "overlay_video": video.name if video else None,
+            "video_codec": self._video.codec if video and self._video else None,
+            "actions": actions,
+            "latency": latency,
+        }
 
 
 class _CsvFile:
@@ -155,5 +190,7 @@ def _text(step: int, record: StepRecord, info: RunInfo) -> tuple[str, str]:
     x, y, z, *_, gripper = record.actions[0]
     instruction = f" | {record.instruction}" if record.instruction else ""
     fallback = f" | {record.fallback}" if record.fallback else ""
-    return (f"{step} | {info.method}{instruction}",
-            f"dx {1e3 * x:+.1f} dy {1e3 * y:+.1f} dz {1e3 * z:+.1f} mm | gripper {gripper:.2f}{fallback}")
+    return (
+        f"{step} | {info.method}{instruction}",
+        f"dx {1e3 * x:+.1f} dy {1e3 * y:+.1f} dz {1e3 * z:+.1f} mm | gripper {gripper:.2f}{fallback}",
+    )

@@ -1,25 +1,37 @@
 # Copyright 2026 The sqap_vla Authors
 # SPDX-License-Identifier: Apache-2.0
-"""report.md of a replay: the summary for people. Made from summary.json's content alone, so the two cannot disagree."""
+"""report.md of a replay: the summary for people.
+
+Made from summary.json's content alone, so the two cannot disagree.
+"""
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 CAVEAT = (
-    "Open-loop error says how far the policy's actions are from the recorded ones on the recorded images. It correlates badly with "
-    "success on the robot: the policy never sees the consequences of its own actions, several actions can be right where one was "
-    "recorded, and a commanded delta is not the motion that followed. Compare methods and builds with these numbers; "
-    "do not rank policies by them."
+    "Open-loop error says how far the policy's actions are from the recorded ones on the recorded images. "
+    "It correlates badly with success on the robot: the policy never sees the consequences of its own "
+    "actions, several actions can be right where one was recorded, and a commanded delta is not the motion that "
+    "followed. Compare methods and builds with these numbers; do not rank policies by them."
 )
-STAGE_NAMES = {"preprocess_ms": "preprocess", "vision_ms": "vision", "llm_ms": "language model", "head_ms": "action head",
-               "total_ms": "**total**", "wall_ms": "image in to chunk out"}
+STAGE_NAMES = {
+    "preprocess_ms": "preprocess",
+    "vision_ms": "vision",
+    "llm_ms": "language model",
+    "head_ms": "action head",
+    "total_ms": "**total**",
+    "wall_ms": "image in to chunk out",
+}
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]], align: str = "---:") -> str:
     """A Markdown table; the first column is aligned left, the others by `align`."""
     lines = [header, ["---", *[align] * (len(header) - 1)], *rows]
-    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|").replace("\n", " ") for cell in line) + " |" for line in lines)
+    return "\n".join(
+        "| " + " | ".join(str(cell).replace("|", "\\|").replace("\n", " ") for cell in line) + " |"
+        for line in lines
+    )
 
 
 def number(value: float | int | None, digits: int = 2) -> str:
@@ -31,25 +43,45 @@ def number(value: float | int | None, digits: int = 2) -> str:
 
 def render(summary: Mapping[str, Any]) -> str:
     """The report. summary: what ReplayRecorder.finish writes to summary.json."""
-    sections = [f"# Replay of {summary['run']['bag']}", _run(summary), _tokens(summary), _latency(summary), _actions(summary),
-                _gripper(summary), _caveat(), _environment(summary)]
+    sections = [
+        f"# Replay of {summary['run']['bag']}",
+        f"> **{summary['run']['note']}**" if summary["run"].get("note") else "",
+        _run(summary),
+        _tokens(summary),
+        _latency(summary),
+        _actions(summary),
+        _gripper(summary),
+        _caveat(),
+        _environment(summary),
+    ]
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
 def _run(summary: Mapping[str, Any]) -> str:
     run = summary["run"]
     rows: list[tuple[str, object]] = [
-        ("method", run["method"]), *((name.replace("_", " "), value) for name, value in run["method_parameters"].items()),
-        ("seed", run["seed"]), ("checkpoint", run["checkpoint"]), ("mode", run["mode"]), ("device", f"{run['device']}, {run['dtype']}"),
+        ("method", run["method"]),
+        *((name.replace("_", " "), value) for name, value in run["method_parameters"].items()),
+        ("seed", run["seed"]),
+        ("checkpoint", run["checkpoint"]),
+        ("mode", run["mode"]),
+        ("device", f"{run['device']}, {run['dtype']}"),
         ("instruction", "; ".join(summary["instructions"]) or "–"),
-        ("frames", f"{summary['frames']}" + ("" if summary["complete"] else " (stopped before the end of the bag)")),
-        ("frames left out", _counts(summary["skipped"]["by_reason"])), ("fallbacks", _counts(summary["fallbacks"])),
+        (
+            "frames",
+            f"{summary['frames']}" + ("" if summary["complete"] else " (stopped before the end of the bag)"),
+        ),
+        ("frames left out", _counts(summary["skipped"]["by_reason"])),
+        ("fallbacks", _counts(summary["fallbacks"])),
         ("inputs with warnings", _counts(summary["warnings"])),
     ]
     parts = ["## Run", table(("", "value"), rows, align="---")]
     examples = summary["skipped"]["examples"]
     if examples:
-        parts.append("First frames left out:\n\n" + "\n".join(f"- {e['stamp_ns']}: {e['reason']}: {e['detail']}" for e in examples))
+        parts.append(
+            "First frames left out:\n\n"
+            + "\n".join(f"- {e['stamp_ns']}: {e['reason']}: {e['detail']}" for e in examples)
+        )
     return "\n\n".join(parts)
 
 
@@ -63,23 +95,33 @@ def _tokens(summary: Mapping[str, Any]) -> str:
     parts.append(table(("per frame, of 256", "mean", "min", "max"), rows) if rows else "No frames.")
     pictures = summary["pictures"]
     if pictures["overlay_strip"]:
-        parts.append(f"![Kept tokens on {len(pictures['strip_frames'])} evenly spaced frames]({pictures['overlay_strip']})")
+        title = f"Kept tokens on {len(pictures['strip_frames'])} evenly spaced frames"
+        parts.append(f"![{title}]({pictures['overlay_strip']})")
     if pictures["overlay_video"]:
-        parts.append(f"All frames: [{pictures['overlay_video']}]({pictures['overlay_video']}) ({pictures['video_codec']})")
+        video = pictures["overlay_video"]
+        parts.append(f"All frames: [{video}]({video}) ({pictures['video_codec']})")
     return "\n\n".join(parts)
 
 
 def _latency(summary: Mapping[str, Any]) -> str:
     latency, deadline = summary["latency"], summary["deadline"]
-    rows = [(STAGE_NAMES[stage], p["count"], *(number(p[key], 1) for key in ("mean", "p50", "p95", "p99", "max")))
-            for stage, p in latency["stages"].items() if p["count"]]
-    parts = [f"## Latency\n\nMilliseconds; frames left out at the start as warm-up: {latency['warm_up_frames']}."]
+    rows = [
+        (STAGE_NAMES[stage], p["count"], *(number(p[key], 1) for key in ("mean", "p50", "p95", "p99", "max")))
+        for stage, p in latency["stages"].items()
+        if p["count"]
+    ]
+    parts = [
+        f"## Latency\n\nMilliseconds; frames left out at the start as warm-up: {latency['warm_up_frames']}."
+    ]
     if not rows:
         return "\n\n".join([*parts, "No frame was timed after the warm-up."])
     parts.append(table(("stage", "frames", "mean", "p50", "p95", "p99", "max"), rows))
     if deadline["count"]:
-        parts.append(f"One step of the chunk lasts {deadline['step_ms']:.0f} ms: {deadline['missed']} of {deadline['count']} inferences "
-                     f"({number(deadline['percent'], 1)} %) took longer.")
+        parts.append(
+            f"One step of the chunk lasts {deadline['step_ms']:.0f} ms: "
+            f"{deadline['missed']} of {deadline['count']} inferences "
+            f"({number(deadline['percent'], 1)} %) took longer."
+        )
     if summary["pictures"]["latency"]:
         parts.append(f"![Latency per frame]({summary['pictures']['latency']})")
     return "\n\n".join(parts)
@@ -90,16 +132,35 @@ def _actions(summary: Mapping[str, Any]) -> str:
     if not any(error["frames"] for error in summary["action_error"]):
         return "\n\n".join([*parts, "No frame has a recorded action that could be compared."])
     parts.append("First action of each chunk minus the recorded action.")
-    rows = [(e["name"], e["unit"], e["frames"], *(number(e[key], 5) for key in ("mae", "rmse", "max_abs", "mean")))
-            for e in summary["action_error"]]
+    rows = [
+        (
+            e["name"],
+            e["unit"],
+            e["frames"],
+            *(number(e[key], 5) for key in ("mae", "rmse", "max_abs", "mean")),
+        )
+        for e in summary["action_error"]
+    ]
     parts.append(table(("dimension", "unit", "frames", "MAE", "RMSE", "max", "mean (signed)"), rows))
     if summary["pictures"]["actions"]:
         parts.append(f"![Predicted and recorded action, per dimension]({summary['pictures']['actions']})")
     by_row = summary["error_by_chunk_row"]
     if len(by_row) > 1:
         parts.append("Later rows of the chunk, against the actions recorded at their time:")
-        parts.append(table(("row", "frames", "translation MAE [m]", "rotation MAE [rad]"),
-                           [(e["row"], e["frames"], number(e["translation_mae_m"], 5), number(e["rotation_mae_rad"], 5)) for e in by_row]))
+        parts.append(
+            table(
+                ("row", "frames", "translation MAE [m]", "rotation MAE [rad]"),
+                [
+                    (
+                        e["row"],
+                        e["frames"],
+                        number(e["translation_mae_m"], 5),
+                        number(e["rotation_mae_rad"], 5),
+                    )
+                    for e in by_row
+                ],
+            )
+        )
     return "\n\n".join(parts)
 
 
@@ -107,11 +168,18 @@ def _gripper(summary: Mapping[str, Any]) -> str:
     gripper = summary["gripper"]
     if not gripper["compared"]:
         return "## Gripper\n\nNo frame says whether the recorded gripper was open."
-    rows = [("agree", gripper["agreed"]), ("predicted open, recorded closed", gripper["predicted_open_recorded_closed"]),
-            ("predicted closed, recorded open", gripper["predicted_closed_recorded_open"]),
-            ("not compared (nothing recorded, or no command yet)", gripper["not_compared"])]
-    return (f"## Gripper\n\nAgreement {number(gripper['percent'], 1)} % of {gripper['compared']} frames, recording read as "
-            f"`{summary['run']['gripper_kind']}`; a recorded \"hold\" keeps the state last commanded.\n\n" + table(("", "frames"), rows))
+    rows = [
+        ("agree", gripper["agreed"]),
+        ("predicted open, recorded closed", gripper["predicted_open_recorded_closed"]),
+        ("predicted closed, recorded open", gripper["predicted_closed_recorded_open"]),
+        ("not compared (nothing recorded, or no command yet)", gripper["not_compared"]),
+    ]
+    return (
+        f"## Gripper\n\nAgreement {number(gripper['percent'], 1)} % of {gripper['compared']} frames, "
+        f"recording read as `{summary['run']['gripper_kind']}`; a recorded \"hold\" keeps "
+        "the state last commanded.\n\n"
+        + table(("", "frames"), rows)
+    )
 
 
 def _caveat() -> str:

@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Numbers of a replay: tokens, latency, and the distance of predicted from recorded actions.
 
-Plain NumPy on plain arrays. Nothing here is NaN: frames without a recorded action, or with a value that is not finite, are left out
-and counted. Gripper columns hold conventions, not quantities, so they are compared as open or closed, not subtracted.
+Plain NumPy on plain arrays. Nothing here is NaN: frames without a recorded action, or with a value that is
+not finite, are left out and counted. Gripper columns hold conventions, not quantities, so they are compared
+as open or closed, not subtracted.
 """
 from __future__ import annotations
 
@@ -16,13 +17,23 @@ from sqap_vla.pruning.selection import Reason
 from sqap_vla.runtime.actions import recorded_gripper_open
 from sqap_vla.runtime.gripper import THRESHOLD
 
-MOTION_DIMENSIONS = (("dx", "m"), ("dy", "m"), ("dz", "m"), ("droll", "rad"), ("dpitch", "rad"), ("dyaw", "rad"))
+MOTION_DIMENSIONS = (
+    ("dx", "m"),
+    ("dy", "m"),
+    ("dz", "m"),
+    ("droll", "rad"),
+    ("dpitch", "rad"),
+    ("dyaw", "rad"),
+)
 GRIPPER = 6
 
 
 @dataclass(frozen=True)
 class DimensionError:
-    """Predicted minus recorded, one dimension over the frames compared. None where no frame could be compared."""
+    """Predicted minus recorded, one dimension over the frames compared.
+
+    None where no frame could be compared.
+    """
 
     name: str
     unit: str
@@ -47,7 +58,10 @@ class GripperAgreement:
 
 @dataclass(frozen=True)
 class Percentiles:
-    """Of the values kept after the warm-up frames, with linear interpolation between ranks. None where there are none."""
+    """Of the values kept after the warm-up frames, with linear interpolation between ranks.
+
+    None where there are none.
+    """
 
     count: int
     mean: float | None
@@ -68,23 +82,42 @@ class DeadlineMisses:
 
 
 def action_errors(predicted: np.ndarray, recorded: np.ndarray) -> list[DimensionError]:
-    """Error of each motion dimension. predicted, recorded: [N, >=6], NaN where there is no recorded action."""
+    """Error of each motion dimension.
+
+    predicted, recorded: [N, >=6], NaN where there is no recorded action.
+    """
     errors = []
     for column, (name, unit) in enumerate(MOTION_DIMENSIONS):
         difference = predicted[:, column] - recorded[:, column]
         difference = difference[np.isfinite(difference)]
         size = np.abs(difference)
-        errors.append(DimensionError(
-            name, unit, len(size), *((float(size.mean()), float(np.sqrt(np.mean(size**2))), float(size.max()), float(difference.mean()))
-                                     if len(size) else (None, None, None, None))))
+        errors.append(
+            DimensionError(
+                name,
+                unit,
+                len(size),
+                *(
+                    (
+                        float(size.mean()),
+                        float(np.sqrt(np.mean(size**2))),
+                        float(size.max()),
+                        float(difference.mean()),
+                    )
+                    if len(size)
+                    else (None, None, None, None)
+                ),
+            )
+        )
     return errors
 
 
 def recorded_open_states(kind: str, numbers: Sequence[float | None]) -> list[float | None]:
-    """Open fraction that a recording asks for at each frame, in the convention of `kind` (see runtime.actions).
+    """Open fraction that a recording asks for at each frame, in the convention of `kind` (see
+    runtime.actions).
 
-    numbers: the raw gripper numbers, None where nothing was recorded. A number that holds (0 on the Google robot) keeps the state last
-    asked for, because that is what the robot does with it; before the first command that says open or closed the state is unknown, None.
+    numbers: the raw gripper numbers, None where nothing was recorded. A number that holds (0 on the Google
+    robot) keeps the state last asked for, because that is what the robot does with it; before the first
+    command that says open or closed the state is unknown, None.
     """
     states: list[float | None] = []
     last: float | None = None
@@ -103,28 +136,41 @@ def gripper_agreement(predicted_open: np.ndarray, recorded_open: Sequence[float 
 
     predicted_open: [N]. recorded_open: N fractions, None where the recording says nothing.
     """
-    says = np.array([value is not None and np.isfinite(value) for value in recorded_open], bool) & np.isfinite(predicted_open)
-    recorded = np.array([0.0 if value is None else value for value in recorded_open], np.float64)[says] > THRESHOLD
+    says = np.array(
+        [value is not None and np.isfinite(value) for value in recorded_open], bool
+    ) & np.isfinite(predicted_open)
+    recorded = (
+        np.array([0.0 if value is None else value for value in recorded_open], np.float64)[says] > THRESHOLD
+    )
     predicted = predicted_open[says] > THRESHOLD
     agreed = int((recorded == predicted).sum())
     return GripperAgreement(
-        compared=len(recorded), agreed=agreed, percent=100.0 * agreed / len(recorded) if len(recorded) else None,
+        compared=len(recorded),
+        agreed=agreed,
+        percent=100.0 * agreed / len(recorded) if len(recorded) else None,
         predicted_open_recorded_closed=int((predicted & ~recorded).sum()),
-        predicted_closed_recorded_open=int((~predicted & recorded).sum()), not_compared=int((~says).sum()))
+        predicted_closed_recorded_open=int((~predicted & recorded).sum()),
+        not_compared=int((~says).sum()),
+    )
 
 
-def errors_by_chunk_row(stamps_ns: np.ndarray, chunks: np.ndarray, recorded: np.ndarray, step_s: float) -> list[dict[str, float | int]]:
+def errors_by_chunk_row(
+    stamps_ns: np.ndarray, chunks: np.ndarray, recorded: np.ndarray, step_s: float
+) -> list[dict[str, float | int]]:
     """How fast a chunk goes stale: error of row j to the action recorded j steps after the image.
 
-    stamps_ns: int64 [N]. chunks: [N, 16, 7]. recorded: [N, 7], NaN where there is none. The action j steps later is
-    the one recorded nearest to that time, at most half a step away. Returns for each row with a frame to compare:
-    row, frames, translation_mae_m and rotation_mae_rad (mean Euclidean length of the difference of the three components).
+    stamps_ns: int64 [N]. chunks: [N, 16, 7]. recorded: [N, 7], NaN where there is none. The action j steps
+    later is the one recorded nearest to that time, at most half a step away. Returns for each row with a
+    frame to compare: row, frames, translation_mae_m and rotation_mae_rad (mean Euclidean length of the
+    difference of the three components).
     """
     rows: list[dict[str, float | int]] = []
     known = np.flatnonzero(np.isfinite(recorded[:, :GRIPPER]).all(axis=1))
     if not len(known):
         return rows
-    known = known[np.argsort(stamps_ns[known], kind="stable")]  # a clock that jumped back must not break the search below
+    known = known[
+        np.argsort(stamps_ns[known], kind="stable")
+    ]  # a clock that jumped back must not break the search below
     times = stamps_ns[known]
     for row in range(chunks.shape[1]):
         wanted = stamps_ns + round(row * step_s * 1e9)
@@ -135,9 +181,14 @@ def errors_by_chunk_row(stamps_ns: np.ndarray, chunks: np.ndarray, recorded: np.
         difference = chunks[found, row, :GRIPPER] - recorded[known[nearest[found]], :GRIPPER]
         difference = difference[np.isfinite(difference).all(axis=1)]
         if len(difference):
-            rows.append({"row": row, "frames": len(difference),
-                         "translation_mae_m": float(np.linalg.norm(difference[:, :3], axis=1).mean()),
-                         "rotation_mae_rad": float(np.linalg.norm(difference[:, 3:], axis=1).mean())})
+            rows.append(
+                {
+                    "row": row,
+                    "frames": len(difference),
+                    "translation_mae_m": float(np.linalg.norm(difference[:, :3], axis=1).mean()),
+                    "rotation_mae_rad": float(np.linalg.norm(difference[:, 3:], axis=1).mean()),
+                }
+            )
     return rows
 
 
@@ -163,4 +214,6 @@ def token_counts(kept: Sequence[Mapping[Reason, int]]) -> dict[str, dict[str, fl
         return {}
     table = {"all": np.array([sum(counts.values()) for counts in kept])}
     table |= {reason.name.lower(): np.array([counts.get(reason, 0) for counts in kept]) for reason in Reason}
-    return {name: {"mean": float(n.mean()), "min": int(n.min()), "max": int(n.max())} for name, n in table.items()}
+    return {
+        name: {"mean": float(n.mean()), "min": int(n.min()), "max": int(n.max())} for name, n in table.items()
+    }

@@ -22,9 +22,10 @@ SUMMARY_VERSION = 1
 class RunInfo:
     """What was run, as it goes into the report.
 
-    bag, checkpoint: names or paths. mode: offline | live. gripper_kind: convention of the recorded gripper numbers.
-    step_s: time of one row of the chunk. warm_up_frames: first frames left out of latency. method_parameters: whatever else
-    defines the method, such as ratio or prune_layer; plain JSON values. Raises ValueError.
+    bag, checkpoint: names or paths. mode: offline | live. gripper_kind: convention of the recorded gripper
+    numbers. step_s: time of one row of the chunk. warm_up_frames: first frames left out of latency.
+    method_parameters: whatever else defines the method, such as ratio or prune_layer; plain JSON values.
+    note: what a reader must know first. Raises ValueError.
     """
 
     bag: str
@@ -38,12 +39,15 @@ class RunInfo:
     dtype: str = "float32"
     warm_up_frames: int = 1
     method_parameters: Mapping[str, Any] = field(default_factory=dict)
+    note: str = ""
 
     def __post_init__(self) -> None:
         if not self.step_s > 0:
             raise ValueError(f"step_s is {self.step_s}; it must be positive, such as 0.2")
         if self.gripper_kind not in GRIPPER_KINDS:
-            raise ValueError(f"gripper_kind '{self.gripper_kind}' is not known; known are {', '.join(GRIPPER_KINDS)}")
+            raise ValueError(
+                f"gripper_kind '{self.gripper_kind}' is not known; known are {', '.join(GRIPPER_KINDS)}"
+            )
         if self.mode not in ("offline", "live"):
             raise ValueError(f"mode is '{self.mode}'; it must be offline or live")
         if self.warm_up_frames < 0:
@@ -54,8 +58,8 @@ class RunInfo:
 class Series:
     """The frames of a replay as arrays over time.
 
-    stamps_ns: int64 [N]. chunks: [N, 16, 7]. recorded: [N, 7], NaN where nothing was recorded. recorded_open: N open fractions, None where
-    unknown. stages_ms: per stage, N milliseconds or None.
+    stamps_ns: int64 [N]. chunks: [N, 16, 7]. recorded: [N, 7], NaN where nothing was recorded. recorded_open:
+    N open fractions, None where unknown. stages_ms: per stage, N milliseconds or None.
     """
 
     stamps_ns: np.ndarray
@@ -77,10 +81,15 @@ class Series:
         numbers = [None if action is None else float(action[statistics.GRIPPER]) for action in actions]
         return cls(
             stamps_ns=np.array([r.stamp_ns for r in records], np.int64),
-            chunks=np.array([r.actions for r in records], np.float64).reshape(frames, CHUNK_STEPS, ACTION_DIM),
-            recorded=np.array([nothing if a is None else a for a in actions], np.float64).reshape(frames, ACTION_DIM),
+            chunks=np.array([r.actions for r in records], np.float64).reshape(
+                frames, CHUNK_STEPS, ACTION_DIM
+            ),
+            recorded=np.array([nothing if a is None else a for a in actions], np.float64).reshape(
+                frames, ACTION_DIM
+            ),
             recorded_open=statistics.recorded_open_states(gripper_kind, numbers),
-            stages_ms={stage: [ms[stage] for ms in times] for stage in STAGES})
+            stages_ms={stage: [ms[stage] for ms in times] for stage in STAGES},
+        )
 
 
 def summarize(records: Sequence[StepRecord], info: RunInfo) -> dict[str, Any]:
@@ -95,10 +104,18 @@ def summarize(records: Sequence[StepRecord], info: RunInfo) -> dict[str, Any]:
         "fallbacks": dict(Counter(r.fallback for r in records if r.fallback)),
         "ee_pixel": {"inside": inside[True], "outside": inside[False], "none": inside[None]},
         "tokens_kept": statistics.token_counts([r.selection.counts() for r in records]),
-        "latency": {"warm_up_frames": min(warm_up, len(records)),
-                    "stages": {s: asdict(statistics.percentiles(ms, warm_up)) for s, ms in series.stages_ms.items()}},
+        "latency": {
+            "warm_up_frames": min(warm_up, len(records)),
+            "stages": {s: asdict(statistics.percentiles(ms, warm_up)) for s, ms in series.stages_ms.items()},
+        },
         "deadline": asdict(statistics.deadline_misses(series.stages_ms["total_ms"], info.step_s, warm_up)),
-        "action_error": [asdict(error) for error in statistics.action_errors(series.predicted, series.recorded)],
-        "error_by_chunk_row": statistics.errors_by_chunk_row(series.stamps_ns, series.chunks, series.recorded, info.step_s),
-        "gripper": asdict(statistics.gripper_agreement(series.predicted[:, statistics.GRIPPER], series.recorded_open)),
+        "action_error": [
+            asdict(error) for error in statistics.action_errors(series.predicted, series.recorded)
+        ],
+        "error_by_chunk_row": statistics.errors_by_chunk_row(
+            series.stamps_ns, series.chunks, series.recorded, info.step_s
+        ),
+        "gripper": asdict(
+            statistics.gripper_agreement(series.predicted[:, statistics.GRIPPER], series.recorded_open)
+        ),
     }

@@ -2,14 +2,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Draws which visual tokens were kept, and why, on the camera frame.
 
-The frame is cut into the model's 16x16 tokens: pixel column x belongs to token column floor(16 x / W), row y to floor(16 y / H),
-because the model sees the whole frame squeezed to a square. Kept tokens keep their colours under a light tint and a frame in the
-colour of their reason; dropped ones turn dark and grey. The white line encloses the ring that the method protects, the
-crosshair is the projected end-effector; where that lies outside the frame, an arrow at the border points to it.
-A panel below the image holds the legend with counts and the caller's text, so that no token is hidden behind writing.
+The frame is cut into the model's 16x16 tokens: pixel column x belongs to token column floor(16 x / W), row y
+to floor(16 y / H), because the model sees the whole frame squeezed to a square. Kept tokens keep their
+colours under a light tint and a frame in the colour of their reason; dropped ones turn dark and grey. The
+white line encloses the ring that the method protects, the crosshair is the projected end-effector; where that
+lies outside the frame, an arrow at the border points to it. A panel below the image holds the legend with
+counts and the caller's text, so that no token is hidden behind writing.
 
-Colours are Okabe and Ito's (Color Universal Design, 2008), which people with any common colour blindness can tell apart; hue is
-backed by lightness: orange (ring) and sky blue (attention) are light, bluish green (FPS) is darker, kept for any other reason is yellow.
+Colours are Okabe and Ito's (Color Universal Design, 2008), which people with any common colour blindness can
+tell apart; hue is backed by lightness: orange (ring) and sky blue (attention) are light, bluish green (FPS)
+is darker, kept for any other reason is yellow.
 
 Invariants: the input is not changed; the same input gives the same bytes. About 1 ms for 640x480.
 """
@@ -32,10 +34,18 @@ REASON_COLORS: dict[Reason, tuple[int, int, int]] = {  # RGB
     Reason.OTHER: (240, 228, 66),
 }
 REASON_LABELS: dict[Reason, str] = {
-    Reason.RING: "ring", Reason.ATTENTION: "attention", Reason.FPS: "spread", Reason.OTHER: "kept",
+    Reason.RING: "ring",
+    Reason.ATTENTION: "attention",
+    Reason.FPS: "spread",
+    Reason.OTHER: "kept",
 }
 _DROPPED = len(Reason)  # row of the look-up tables after the reasons
-_TINTS = {Reason.RING: 0.25, Reason.ATTENTION: 0.25, Reason.FPS: 0.25, Reason.OTHER: 0.1}  # share of the colour in a kept token
+_TINTS = {
+    Reason.RING: 0.25,
+    Reason.ATTENTION: 0.25,
+    Reason.FPS: 0.25,
+    Reason.OTHER: 0.1,
+}  # share of the colour in a kept token
 _DROPPED_LIGHT = 0.34  # what is left of a dropped token's lightness
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _PANEL_COLOR = (24, 24, 28)
@@ -51,7 +61,10 @@ def token_reasons(selection: TokenSelection, grid: int = GRID) -> np.ndarray:
 
 
 def token_edges(size_px: int, grid: int = GRID) -> np.ndarray:
-    """int [grid + 1]: first pixel of each token along one side, and `size_px`; pixel x is in token floor(grid x / size_px)."""
+    """int [grid + 1]: first pixel of each token along one side, and `size_px` itself.
+
+    Pixel x is in token floor(grid x / size_px).
+    """
     return -(-np.arange(grid + 1) * size_px // grid)
 
 
@@ -60,17 +73,25 @@ def auto_scale(width_px: int) -> int:
     return max(1, -(-_MIN_WIDTH_PX // width_px))
 
 
-def draw_overlay(rgb: np.ndarray, selection: TokenSelection, ring: Ring | None = None, text: Sequence[str] = (),
-                 scale: int | None = None) -> np.ndarray:
+def draw_overlay(
+    rgb: np.ndarray,
+    selection: TokenSelection,
+    ring: Ring | None = None,
+    text: Sequence[str] = (),
+    scale: int | None = None,
+) -> np.ndarray:
     """The frame with its kept tokens by reason, the ring, the end-effector and a legend.
 
-    rgb: uint8 [H, W, 3]. selection: kept tokens of the 16x16 grid. ring: None draws neither outline nor crosshair.
-    text: lines for the panel, cut at its width. scale: whole factor of enlargement, None chooses 1 from a width of 448 px on.
-    Returns uint8 [H*scale + panel, W*scale, 3]; the panel's height depends only on the width and the number of lines of text.
-    Raises ValueError for an image of another type or shape, or one with fewer pixels than tokens along a side.
+    rgb: uint8 [H, W, 3]. selection: kept tokens of the 16x16 grid. ring: None draws neither outline nor
+    crosshair. text: lines for the panel, cut at its width. scale: whole factor of enlargement, None chooses 1
+    from a width of 448 px on. Returns uint8 [H*scale + panel, W*scale, 3]; the panel's height depends only on
+    the width and the number of lines of text. Raises ValueError for an image of another type or shape, or one
+    with fewer pixels than tokens along a side.
     """
     if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or min(rgb.shape[:2]) < GRID:
-        raise ValueError(f"rgb is {rgb.dtype} {rgb.shape}; it must be uint8 [H, W, 3] with H and W of at least {GRID}")
+        raise ValueError(
+            f"rgb is {rgb.dtype} {rgb.shape}; it must be uint8 [H, W, 3] with H and W of at least {GRID}"
+        )
     factor = auto_scale(rgb.shape[1]) if scale is None else scale
     if factor < 1:
         raise ValueError(f"scale is {scale}; it must be a whole number of at least 1, or None")
@@ -90,7 +111,10 @@ def draw_overlay(rgb: np.ndarray, selection: TokenSelection, ring: Ring | None =
 
 
 def _paint_tokens(frame: np.ndarray, rgb: np.ndarray, reasons: np.ndarray) -> None:
-    """Tints kept tokens, darkens and greys dropped ones, frames the kept; `frame` is written. Both [H, W, 3]."""
+    """Tints kept tokens, darkens and greys dropped ones, frames the kept; `frame` is written.
+
+    Both [H, W, 3].
+    """
     height, width = rgb.shape[:2]
     per_row, per_column = np.diff(token_edges(height)), np.diff(token_edges(width))
 
@@ -112,7 +136,10 @@ def _paint_tokens(frame: np.ndarray, rgb: np.ndarray, reasons: np.ndarray) -> No
 
 
 def _frames(per_row: np.ndarray, per_column: np.ndarray, thickness: int) -> np.ndarray:
-    """uint8 [H, W], 255 on the frame inside each token's border; one pixel right and below is left free between neighbours."""
+    """uint8 [H, W], 255 on the frame inside each token's border; one pixel right and below is left free
+    between neighbours.
+    """
+
     def along(sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         offset = np.concatenate([np.arange(n) for n in sizes])
         rest = np.repeat(sizes, sizes) - 1 - offset
@@ -129,7 +156,9 @@ def _outline_ring(frame: np.ndarray, mask: np.ndarray) -> None:
         return
     height, width = frame.shape[:2]
     tokens = mask.reshape(GRID, GRID).astype(np.uint8)
-    area = np.repeat(np.repeat(tokens, np.diff(token_edges(width)), axis=1), np.diff(token_edges(height)), axis=0)
+    area = np.repeat(
+        np.repeat(tokens, np.diff(token_edges(width)), axis=1), np.diff(token_edges(height)), axis=0
+    )
     contours, _ = cv2.findContours(area, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
     thickness = max(1, round(width / 400))
     cv2.drawContours(frame, contours, -1, (0, 0, 0), thickness + 2)
@@ -146,7 +175,14 @@ def _mark_end_effector(frame: np.ndarray, u: float, v: float) -> None:
         for color, thickness in strokes:
             for du, dv in ((1, 0), (-1, 0), (0, 1), (0, -1)):
                 start = (center[0] + gap * du, center[1] + gap * dv)
-                cv2.line(frame, start, (center[0] + length * du, center[1] + length * dv), color, thickness, cv2.LINE_AA)
+                cv2.line(
+                    frame,
+                    start,
+                    (center[0] + length * du, center[1] + length * dv),
+                    color,
+                    thickness,
+                    cv2.LINE_AA,
+                )
         cv2.circle(frame, center, strokes[1][1], strokes[1][0], -1, cv2.LINE_AA)
         return
     target = np.array([u, v])
@@ -204,7 +240,7 @@ def _text_width(text: str, font: float) -> int:
 
 
 def _fit(text: str, font: float, width: int) -> str:
-    """`text` on one line, in the Hershey font's ASCII, ending in '...' where it is wider than `width` pixels."""
+    """`text` on one line, in the Hershey font's ASCII, ending in '...' where it is wider than `width` px."""
     line = " ".join(text.split()).encode("ascii", "replace").decode("ascii")
     if _text_width(line, font) <= width:
         return line
