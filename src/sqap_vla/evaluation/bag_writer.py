@@ -2,8 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Writes rosbag2 bags without ROS: episodes of the built-in tabletop, and bags for tests.
 
-Message definitions and hashes are those of ROS 2 Jazzy, so `ros2 bag info` and `ros2 bag play` take what is
-written here.
+Message definitions, type hashes and the metadata's version (9) are those of ROS 2 Jazzy.
 """
 from __future__ import annotations
 

@@ -12,8 +12,8 @@ from typing import Any
 CAVEAT = (
     "Open-loop error says how far the policy's actions are from the recorded ones on the recorded images. "
     "It correlates badly with success on the robot: the policy never sees the consequences of its own "
-    "actions, several actions can be right where one was recorded, and a commanded delta is not the motion that "
-    "followed. Compare methods and builds with these numbers; do not rank policies by them."
+    "actions, several actions can be right where one was recorded, and a commanded delta is not the motion "
+    "that followed. Compare methods and builds with these numbers; do not rank policies by them."
 )
 STAGE_NAMES = {
     "preprocess_ms": "preprocess",
