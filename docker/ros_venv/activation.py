@@ -28,7 +28,7 @@ _BLOCK = re.compile(r"\n# >>> sqap_vla >>>.*?# <<< sqap_vla <<<\n", re.DOTALL)
 
 
 def variables(root: Path, mujoco_gl: str) -> dict[str, str]:
-    """The variables besides AMENT_PREFIX_PATH. Fast DDS reads the profile file's name from either variable."""
+    """The variables besides AMENT_PREFIX_PATH. Fast DDS 2 (Jazzy) reads FASTRTPS_..., Fast DDS 3 FASTDDS_...."""
     profile = str(root / "config" / "fastdds_shm.xml")
     result = {"FASTRTPS_DEFAULT_PROFILES_FILE": profile, "FASTDDS_DEFAULT_PROFILES_FILE": profile}
     return {**result, "MUJOCO_GL": mujoco_gl} if mujoco_gl else result

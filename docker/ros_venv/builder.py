@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Make or refresh a venv by a plan, and skip what the stamps say is done.
 
-Two stamps: `environment` (interpreter, pins, this builder, the shims) and `package` (the package's own metadata and
-installed data). A second run with nothing changed reads a few files and ends.
+Two stamps: `environment` (pins, this builder, the shims) and `package` (the package's own metadata and installed data,
+and how this machine renders). A second run with nothing changed reads a few files and ends.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ class Builder:
 
     def build(self, install_system_packages: bool) -> bool:
         """Bring the venv up to date; False if it already was. Raises CalledProcessError, MissingSystemPackages."""
+        system.ensure(self.plan.shims, install_system_packages)
         stamp = self._read_stamp()
         wanted = {"identity": self._identity(), "environment": self._environment_hash(),
                   "package": self._package_hash()}
         if stamp == wanted:
             return False
-        system.ensure(self.plan.shims, install_system_packages)
         if stamp.get("identity") != wanted["identity"] or not self.python.exists():
             self._create()
         if stamp.get("environment") != wanted["environment"]:
@@ -117,7 +117,7 @@ class Builder:
     def _package_hash(self) -> str:
         paths = [self.root / name for name in PACKAGE_FILES]
         files = [file for path in paths for file in (path.rglob("*") if path.is_dir() else [path])]
-        return _digest(self.root, files)
+        return _digest(self.root, files, system.offscreen_gl())
 
 
 def _digest(base: Path, files: list[Path], *more: str) -> str:

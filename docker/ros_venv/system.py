@@ -27,6 +27,10 @@ class Missing:
     packages: tuple[str, ...]
 
 
+OPENGL = Missing("off-screen OpenGL, for MuJoCo's camera", ("libegl1", "libegl-mesa0", "libgl1-mesa-dri"))
+DRI_DIRECTORIES = ("usr/lib/*/dri", "usr/lib64/dri", "usr/lib/dri")
+
+
 def loadable(*libraries: str) -> bool:
     """Whether the dynamic linker finds every one of the shared libraries."""
     for library in libraries:
@@ -40,10 +44,12 @@ def loadable(*libraries: str) -> bool:
 def offscreen_gl() -> str:
     """The back end MuJoCo can render with here: 'egl', 'osmesa' or '' for none.
 
-    libEGL.so.1 alone is only a dispatcher; it needs a vendor's driver behind it.
+    libEGL.so.1 alone is only a dispatcher; it needs a vendor's driver behind it, and Mesa's loads a DRI driver.
     """
-    if loadable("libEGL.so.1") and (loadable("libEGL_nvidia.so.0") or loadable("libEGL_mesa.so.0")):
-        return "egl"
+    if loadable("libEGL.so.1"):
+        software = any(True for directory in DRI_DIRECTORIES for _ in Path("/").glob(f"{directory}/*_dri.so"))
+        if loadable("libEGL_nvidia.so.0") or (loadable("libEGL_mesa.so.0") and software):
+            return "egl"
     if loadable("libOSMesa.so.8") or loadable("libOSMesa.so.6"):
         return "osmesa"
     return ""
@@ -61,24 +67,31 @@ def missing(compiler: bool) -> list[Missing]:
         if not (Path(sysconfig.get_path("include")) / "Python.h").exists():
             result.append(Missing("CPython's headers, for tf2_msgs", (f"python{version}-dev",)))
     if not offscreen_gl():
-        result.append(Missing("off-screen OpenGL, for MuJoCo's camera",
-                              ("libegl1", "libegl-mesa0", "libgl1-mesa-dri")))
+        result.append(OPENGL)
     return result
 
 
 def ensure(compiler: bool, install: bool) -> None:
-    """Install what is missing where that is allowed (`install`, root, apt-get); else raise with the command."""
+    """Install what is missing if `install`, root and apt-get allow it; raise MissingSystemPackages with the command.
+
+    Without `install` missing OpenGL is only reported: a robot that runs the policy alone never renders.
+    """
     lacking = missing(compiler)
     if not lacking:
         return
     packages = [package for item in lacking for package in item.packages]
     command = f"apt-get update && apt-get install -y --no-install-recommends {' '.join(packages)}"
     what = "; ".join(item.what for item in lacking)
+    remedy = f"this machine lacks {what}. On Debian or Ubuntu: sudo sh -c '{command}'"
+    if not install and lacking == [OPENGL]:
+        sys.stderr.write(f"{remedy}\n")
+        return
     if not (install and os.geteuid() == 0 and shutil.which("apt-get")):
-        raise MissingSystemPackages(f"this machine lacks {what}. On Debian or Ubuntu: sudo sh -c '{command}'")
+        raise MissingSystemPackages(remedy)
     sys.stderr.write(f"installing what this machine lacks ({what}): {command}\n")
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    if subprocess.run(command, shell=True, env=environment, check=False).returncode:
+    if subprocess.run(command, shell=True, env=environment, stdin=subprocess.DEVNULL, check=False).returncode:
         raise MissingSystemPackages(f"installing {what} failed; the command was: {command}")
+    importlib.invalidate_caches()
     if still := missing(compiler):
         raise MissingSystemPackages(f"still lacking after '{command}': {'; '.join(item.what for item in still)}")

@@ -65,6 +65,27 @@ def test_missing_libraries_are_named_with_the_command(monkeypatch: pytest.Monkey
     assert system.offscreen_gl() == ""
 
 
+def test_root_on_debian_gets_what_is_missing_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    apt = tmp_path / "apt-get"
+    apt.write_text(f"#!/bin/sh\necho $* >> {tmp_path}/calls\n", encoding="utf-8")
+    apt.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setattr(system.os, "geteuid", lambda: 0)
+    answers = iter([[system.OPENGL], []])
+    monkeypatch.setattr(system, "missing", lambda compiler: next(answers))
+    system.ensure(compiler=True, install=True)
+    update, install = (tmp_path / "calls").read_text(encoding="utf-8").splitlines()
+    assert update == "update"
+    assert install.startswith("install -y") and install.endswith("libegl1 libegl-mesa0 libgl1-mesa-dri")
+
+
+def test_a_robot_that_never_renders_needs_no_opengl(
+        monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    monkeypatch.setattr(system, "missing", lambda compiler: [system.OPENGL])
+    system.ensure(compiler=True, install=False)
+    assert "apt-get install" in capsys.readouterr().err
+
+
 def test_osmesa_serves_where_there_is_no_egl(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(system, "loadable", lambda *libraries: libraries == ("libOSMesa.so.8",))
     assert system.offscreen_gl() == "osmesa"
