@@ -15,7 +15,7 @@ from sqap_vla.cogact.prompt import Tokenizer
 from sqap_vla.nodes import qos
 from sqap_vla.nodes.policy_parameters import PolicyParameters
 from sqap_vla.nodes.spinning import spin_until
-from sqap_vla.quantization.artifact import open_model
+from sqap_vla.quantization.artifact import open_model, tokenizer_path
 from sqap_vla.runtime.engine import Engine
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -29,7 +29,7 @@ def load_engine(params: PolicyParameters) -> Engine:
         raise ValueError("unnorm_key is not set; it names the robot's entry in dataset_statistics.json")
     device = resolve_device(params.device)
     loaded = open_model(params.checkpoint, device=device, dtype=resolve_dtype(params.dtype, device))
-    tokenizer = Tokenizer.from_path(params.tokenizer or params.checkpoint)
+    tokenizer = Tokenizer.from_path(params.tokenizer or tokenizer_path(params.checkpoint))
     engine = Engine(loaded.model, tokenizer, statistics_for(loaded.statistics, params.unnorm_key), params.make_method(),
                     step_s=params.step_s, seed=params.seed, ddim_steps=params.ddim_steps, cfg_scale=params.cfg_scale)
     engine.warm_up()

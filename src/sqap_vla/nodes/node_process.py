@@ -88,6 +88,8 @@ class NodeProcess:
             for transition in transitions:
                 future = client.call_async(ChangeState.Request(transition=Transition(id=transition)))
                 spin_until(helper, lambda future=future: future.done() or not self.alive, timeout_s)
+                if not self.alive:
+                    raise NodeFailed(f"node '{self.name}' ended with status {self._process.returncode}: {self._last_line()}")
                 if not future.done() or not future.result().success:
                     spin_until(helper, lambda: bool(status) and status[-1].level == DiagnosticStatus.ERROR, 2.0)
                     reason = status[-1].message if status and status[-1].level == DiagnosticStatus.ERROR else "see its log"
@@ -95,3 +97,10 @@ class NodeProcess:
         finally:
             helper.destroy_subscription(subscription)
             helper.destroy_client(client)
+
+    def _last_line(self) -> str:
+        """Of the log, where there is one: why the process ended."""
+        if self._log is None:
+            return "see its output"
+        lines = Path(self._log.name).read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        return lines[-1] if lines else "it said nothing"

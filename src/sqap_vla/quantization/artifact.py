@@ -2,10 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The artifact directory: a checkpoint prepared once, then memory-mapped by every process that runs it.
 
-See manifest.py for its content, writer.py for how it is written. Loading maps the shards and hands out views of the map: on the
-CPU no weight is copied, pages come in as they are used and are shared between processes. A GPU tensor cannot usefully cross
-processes; a file can.
+See manifest.py for its content, writer.py for how it is written. Loading maps the shards and hands out views
+of the map: on the CPU no weight is copied, pages come in as they are used and are shared between processes. A
+GPU tensor cannot usefully cross processes; a file can.
 """
+
 from __future__ import annotations
 
 import os
@@ -16,15 +17,35 @@ from pathlib import Path
 import torch
 
 from sqap_vla.cogact.checkpoint import LoadedCheckpoint, fingerprint, load_checkpoint, load_statistics
-from sqap_vla.cogact.config import CogActConfig, resolve_config
+from sqap_vla.cogact.config import CogActConfig
+from sqap_vla.cogact.sizes import resolve_config
 from sqap_vla.cogact.layout import build_on_meta
 from sqap_vla.cogact.normalization import ActionStatistics, statistics_for, statistics_from_dict
-from sqap_vla.quantization.manifest import MANIFEST_NAME, ArtifactError, Manifest, read_manifest, rewrite_remedy
+from sqap_vla.quantization.manifest import (
+    MANIFEST_NAME,
+    ArtifactError,
+    Manifest,
+    read_manifest,
+    rewrite_remedy,
+)
 from sqap_vla.quantization.shards import Progress, check_artifact, map_tensors
 from sqap_vla.quantization.writer import dtype_name, specs_of, write_artifact
 
-__all__ = ["ArtifactError", "Manifest", "PreparedArtifact", "Progress", "auto_dtype", "default_artifact_dir", "is_artifact",
-           "load_artifact", "open_model", "prepare_artifact", "tokenizer_path", "verify_artifact", "write_artifact"]
+__all__ = [
+    "ArtifactError",
+    "Manifest",
+    "PreparedArtifact",
+    "Progress",
+    "auto_dtype",
+    "default_artifact_dir",
+    "is_artifact",
+    "load_artifact",
+    "open_model",
+    "prepare_artifact",
+    "tokenizer_path",
+    "verify_artifact",
+    "write_artifact",
+]
 
 _WRITER_TIMEOUT_S = 3600.0
 
@@ -47,24 +68,36 @@ def auto_dtype(device: str | torch.device) -> torch.dtype:
 
 def default_artifact_dir(content: str, dtype: torch.dtype) -> Path:
     """Where the artifact of a checkpoint with fingerprint `content` is cached."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME", ""))  # a relative one is to be ignored, says the XDG specification
-    return (cache if cache.is_absolute() else Path.home() / ".cache") / "sqap_vla" / "artifacts" / f"{content}-{dtype_name(dtype)}"
+    cache = Path(
+        os.environ.get("XDG_CACHE_HOME", "")
+    )  # a relative one is to be ignored, says the XDG specification
+    return (
+        (cache if cache.is_absolute() else Path.home() / ".cache")
+        / "sqap_vla"
+        / "artifacts"
+        / f"{content}-{dtype_name(dtype)}"
+    )
 
 
-def verify_artifact(directory: str | Path, contents: bool = True,
-                    progress: Callable[[Progress], None] = lambda progress: None) -> Manifest:
+def verify_artifact(
+    directory: str | Path, contents: bool = True, progress: Callable[[Progress], None] = lambda progress: None
+) -> Manifest:
     """The manifest, after every file has its size and, with contents, its checksum. Raises ArtifactError."""
     manifest = read_manifest(Path(directory))
     check_artifact(Path(directory), manifest, contents, progress)
     return manifest
 
 
-def load_artifact(directory: str | Path, device: str | torch.device = "cpu", verify: bool = True,
-                  progress: Callable[[Progress], None] = lambda progress: None) -> LoadedCheckpoint:
+def load_artifact(
+    directory: str | Path,
+    device: str | torch.device = "cpu",
+    verify: bool = True,
+    progress: Callable[[Progress], None] = lambda progress: None,
+) -> LoadedCheckpoint:
     """The model of an artifact directory, in the dtype it was written in.
 
-    verify: compare the checksums of all files (about 1.5 GB/s per core); sizes, names, dtypes and shapes are always compared.
-    Raises ArtifactError.
+    verify: compare the checksums of all files (about 1.5 GB/s per core); sizes, names, dtypes and shapes are
+    always compared. Raises ArtifactError.
     """
     directory = Path(directory)
     manifest = read_manifest(directory)
@@ -84,24 +117,33 @@ def _load(directory: Path, manifest: Manifest, device: str | torch.device) -> Lo
     model = build_on_meta(config)
     expected = {spec.name: spec for spec in specs_of(model, getattr(torch, manifest.dtype))}
     names = [entry.name for entry in manifest.shards]
-    model.load_state_dict({name: tensor.to(device) for name, tensor in map_tensors(directory, names, expected)}, assign=True)
+    model.load_state_dict(
+        {name: tensor.to(device) for name, tensor in map_tensors(directory, names, expected)}, assign=True
+    )
     model.requires_grad_(False)
-    return LoadedCheckpoint(model, config, statistics, directory, directory / MANIFEST_NAME, manifest.source.step)
+    return LoadedCheckpoint(
+        model, config, statistics, directory, directory / MANIFEST_NAME, manifest.source.step
+    )
 
 
 def _described(directory: Path, manifest: Manifest) -> tuple[CogActConfig, dict[str, ActionStatistics]]:
     try:
         return resolve_config(manifest.model_config, {}), statistics_from_dict(manifest.norm_stats)
     except (KeyError, TypeError, AttributeError, ValueError) as error:  # CheckpointError is a ValueError
-        raise ArtifactError(f"{directory / MANIFEST_NAME}: model_config or norm_stats is not usable "
-                            f"({type(error).__name__}: {error}); {rewrite_remedy(directory)}") from error
+        raise ArtifactError(
+            f"{directory / MANIFEST_NAME}: model_config or norm_stats is not usable "
+            f"({type(error).__name__}: {error}); {rewrite_remedy(directory)}"
+        ) from error
 
 
-def open_model(path: str | Path, device: str | torch.device = "cpu", dtype: torch.dtype | None = None) -> LoadedCheckpoint:
+def open_model(
+    path: str | Path, device: str | torch.device = "cpu", dtype: torch.dtype | None = None
+) -> LoadedCheckpoint:
     """An artifact or an official checkpoint directory -> the model, ready for inference.
 
-    dtype: of vision tower, projector and LLM; None is an artifact's own, and `auto_dtype` for a checkpoint. Raises ArtifactError
-    where an artifact is unsound or of another dtype, CheckpointError where a checkpoint is unusable.
+    dtype: of vision tower, projector and LLM; None is an artifact's own, and `auto_dtype` for a checkpoint.
+    Raises ArtifactError where an artifact is unsound or of another dtype, CheckpointError where a checkpoint
+    is unusable.
     """
     if not is_artifact(path):
         return load_checkpoint(path, device, auto_dtype(device) if dtype is None else dtype)
@@ -111,8 +153,10 @@ def open_model(path: str | Path, device: str | torch.device = "cpu", dtype: torc
 
 def _require_dtype(directory: Path, manifest: Manifest, dtype: torch.dtype | None) -> None:
     if dtype is not None and dtype_name(dtype) != manifest.dtype:
-        raise ArtifactError(f"artifact {directory} is {manifest.dtype}, asked for is {dtype_name(dtype)}; an artifact runs at "
-                            "its own precision: ask for that, or give the checkpoint it was made from")
+        raise ArtifactError(
+            f"artifact {directory} is {manifest.dtype}, asked for is {dtype_name(dtype)}; an artifact runs at "
+            "its own precision: ask for that, or give the checkpoint it was made from"
+        )
 
 
 def tokenizer_path(path: str | Path) -> Path:
@@ -124,15 +168,20 @@ def tokenizer_path(path: str | Path) -> Path:
     return path / read_manifest(path).tokenizer_directory if is_artifact(path) else path
 
 
-def prepare_artifact(path: str | Path, artifact_dir: str | Path | None = None, dtype: torch.dtype | None = None,
-                     tokenizer: str | Path | None = None, unnorm_key: str = "",
-                     progress: Callable[[Progress], None] = lambda progress: None) -> PreparedArtifact:
+def prepare_artifact(
+    path: str | Path,
+    artifact_dir: str | Path | None = None,
+    dtype: torch.dtype | None = None,
+    tokenizer: str | Path | None = None,
+    unnorm_key: str = "",
+    progress: Callable[[Progress], None] = lambda progress: None,
+) -> PreparedArtifact:
     """A sound artifact for a checkpoint directory, written where there is none.
 
-    Where path is an artifact directory it is verified as it is, and artifact_dir and tokenizer have no effect.
-    artifact_dir: None is the cache (`default_artifact_dir`). dtype: as in `open_model`. tokenizer: None is the one beside the
-    checkpoint, where there is one. unnorm_key: must be known, unless ''. Waits while another process writes the same artifact.
-    Raises CheckpointError, TokenizerError, ArtifactError.
+    Where path is an artifact directory it is verified as it is, and artifact_dir and tokenizer have no
+    effect. artifact_dir: None is the cache (`default_artifact_dir`). dtype: as in `open_model`. tokenizer:
+    None is the one beside the checkpoint, where there is one. unnorm_key: must be known, unless ''. Waits
+    while another process writes the same artifact. Raises CheckpointError, TokenizerError, ArtifactError.
     """
     path = Path(path)
     if is_artifact(path):

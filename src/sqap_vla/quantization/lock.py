@@ -1,6 +1,7 @@
 # Copyright 2026 The sqap_vla Authors
 # SPDX-License-Identifier: Apache-2.0
 """One writer per directory, between processes: flock on a file in it, which the kernel releases when the holder ends."""
+
 from __future__ import annotations
 
 import fcntl

@@ -7,10 +7,12 @@
     tokenizer-<token>/tokenizer.json ...       the tokenizer, where one was given
     .lock                                      held by the process that writes
 
-The manifest carries a SHA-256 of its own content (canonical JSON: sorted keys, no spaces, ASCII), because it holds numbers that
-move a robot (norm_stats): an edited or damaged one is refused. Names in it are plain file names, so none leads out of the
-directory. `quantization` is null for float weights; a reader that does not know what stands there refuses the artifact.
+The manifest carries a SHA-256 of its own content (canonical JSON: sorted keys, no spaces, ASCII), because it
+holds numbers that move a robot (norm_stats): an edited or damaged one is refused. Names in it are plain file
+names, so none leads out of the directory. `quantization` is null for float weights; a reader that does not
+know what stands there refuses the artifact.
 """
+
 from __future__ import annotations
 
 import hashlib
@@ -49,9 +51,13 @@ class FileEntry:
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not _PLAIN_NAME.fullmatch(self.name):
-            raise ValueError(f"file name {self.name!r} is not a plain name of letters, digits, '.', '_' and '-'")
+            raise ValueError(
+                f"file name {self.name!r} is not a plain name of letters, digits, '.', '_' and '-'"
+            )
         if type(self.size_bytes) is not int or self.size_bytes < 0:
-            raise ValueError(f"size_bytes of {self.name} is {self.size_bytes!r}; it must be a whole number >= 0")
+            raise ValueError(
+                f"size_bytes of {self.name} is {self.size_bytes!r}; it must be a whole number >= 0"
+            )
         if not isinstance(self.sha256, str) or not _SHA256.fullmatch(self.sha256):
             raise ValueError(f"sha256 of {self.name} is {self.sha256!r}; it must be 64 hexadecimal digits")
 
@@ -76,10 +82,11 @@ class Source:
 class Manifest:
     """Content of manifest.json.
 
-    dtype: of vision tower, projector and LLM; the action head is always float32. model_config: as cogact.config.sizes_of writes
-    it. norm_stats: {unnorm_key: {"action": {"q01", "q99", "mask"}}}, the part of dataset_statistics.json that actions depend on.
-    shards: the weights. tokenizer: files under tokenizer_directory ('' and () where there is none). created: UTC, ISO 8601.
-    Raises ValueError for a value of a wrong type.
+    dtype: of vision tower, projector and LLM; the action head is always float32. model_config: as
+    cogact.sizes.sizes_of writes it. norm_stats: {unnorm_key: {"action": {"q01", "q99", "mask"}}}, the part of
+    dataset_statistics.json that actions depend on. shards: the weights. tokenizer: files under
+    tokenizer_directory ('' and () where there is none). created: UTC, ISO 8601. Raises ValueError for a value
+    of a wrong type.
     """
 
     source: Source
@@ -97,11 +104,15 @@ class Manifest:
     def __post_init__(self) -> None:
         texts = (self.dtype, self.tokenizer_directory, self.created, self.tool_version)
         if not all(isinstance(text, str) for text in texts):
-            raise ValueError(f"dtype, tokenizer_directory, created and tool_version must be strings: {texts!r}")
+            raise ValueError(
+                f"dtype, tokenizer_directory, created and tool_version must be strings: {texts!r}"
+            )
         if self.dtype not in FLOAT_DTYPES:
             raise ValueError(f"dtype is {self.dtype!r}; this version knows {', '.join(FLOAT_DTYPES)}")
         if self.quantization is not None:
-            raise ValueError(f"quantization is {self.quantization!r}; this version reads float weights (null)")
+            raise ValueError(
+                f"quantization is {self.quantization!r}; this version reads float weights (null)"
+            )
         if not isinstance(self.model_config, Mapping) or not isinstance(self.norm_stats, Mapping):
             raise ValueError("model_config and norm_stats must be JSON objects")
         if not self.shards:
@@ -121,10 +132,18 @@ class Manifest:
 
     def summary(self) -> dict[str, Any]:
         """What the loader announces: small, JSON-serialisable, without the numbers."""
-        return {"schema_version": self.schema_version, "tool_version": self.tool_version, "created": self.created,
-                "source": asdict(self.source), "dtype": self.dtype, "quantization": self.quantization,
-                "size_bytes": self.size_bytes, "shards": len(self.shards), "unnorm_keys": sorted(self.norm_stats),
-                "tokenizer": [entry.name for entry in self.tokenizer]}
+        return {
+            "schema_version": self.schema_version,
+            "tool_version": self.tool_version,
+            "created": self.created,
+            "source": asdict(self.source),
+            "dtype": self.dtype,
+            "quantization": self.quantization,
+            "size_bytes": self.size_bytes,
+            "shards": len(self.shards),
+            "unnorm_keys": sorted(self.norm_stats),
+            "tokenizer": [entry.name for entry in self.tokenizer],
+        }
 
 
 def _checksum(body: Mapping[str, Any]) -> str:
@@ -136,7 +155,9 @@ def encode(manifest: Manifest) -> bytes:
     """The bytes of manifest.json. Raises ValueError where model_config or norm_stats holds what JSON cannot (NaN)."""
     body = {"format": FORMAT, **asdict(manifest)}
     body = json.loads(json.dumps(body, allow_nan=False))  # tuples become lists, as the reader will see them
-    return (json.dumps({**body, "manifest_sha256": _checksum(body)}, indent=1, sort_keys=True) + "\n").encode("ascii")
+    return (json.dumps({**body, "manifest_sha256": _checksum(body)}, indent=1, sort_keys=True) + "\n").encode(
+        "ascii"
+    )
 
 
 def _reject_constant(text: str) -> None:
@@ -166,9 +187,17 @@ def decode(data: bytes) -> Manifest:
         raise ValueError("it is nested too deeply") from error
     if stated != computed:
         raise ValueError("its content does not match its own manifest_sha256; it was edited or damaged")
-    body = _exact({key: value for key, value in document.items() if key != "format"}, Manifest, "the manifest")
-    return Manifest(**{**body, "source": Source(**_exact(body["source"], Source, "source")),
-                       "shards": _entries(body["shards"], "shards"), "tokenizer": _entries(body["tokenizer"], "tokenizer")})
+    body = _exact(
+        {key: value for key, value in document.items() if key != "format"}, Manifest, "the manifest"
+    )
+    return Manifest(
+        **{
+            **body,
+            "source": Source(**_exact(body["source"], Source, "source")),
+            "shards": _entries(body["shards"], "shards"),
+            "tokenizer": _entries(body["tokenizer"], "tokenizer"),
+        }
+    )
 
 
 def _split_checksum(document: Any) -> tuple[Any, str]:
@@ -188,11 +217,15 @@ def read_manifest(directory: Path) -> Manifest:
         with path.open("rb") as file:
             data = file.read(MAX_MANIFEST_BYTES + 1)
     except OSError as error:
-        raise ArtifactError(f"cannot read {path}: {error.strerror}; an artifact directory is what model_loader writes, "
-                            "an official checkpoint is opened as such") from error
+        raise ArtifactError(
+            f"cannot read {path}: {error.strerror}; an artifact directory is what model_loader writes, "
+            "an official checkpoint is opened as such"
+        ) from error
     if len(data) > MAX_MANIFEST_BYTES:
-        raise ArtifactError(f"{path} is larger than {MAX_MANIFEST_BYTES} bytes and cannot be a manifest; "
-                            f"{rewrite_remedy(path.parent)}")
+        raise ArtifactError(
+            f"{path} is larger than {MAX_MANIFEST_BYTES} bytes and cannot be a manifest; "
+            f"{rewrite_remedy(path.parent)}"
+        )
     try:
         return decode(data)
     except ValueError as error:  # JSON and UTF-8 errors are ValueErrors too

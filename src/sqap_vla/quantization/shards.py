@@ -2,11 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Safetensors shards, written tensor by tensor and read through a memory map.
 
-`safetensors.torch.save_file` wants a whole shard in memory; here one tensor at a time passes through, hashed on its way to the
-disk, so that converting a 30 GB checkpoint holds no more than its largest tensor. The file is plain safetensors (8 bytes length
-of the header, JSON header padded with spaces to a multiple of 8, data without gaps), read back by the library itself.
-Within a shard wider dtypes come first, which keeps every tensor aligned to its element size.
+`safetensors.torch.save_file` wants a whole shard in memory; here one tensor at a time passes through, hashed
+on its way to the disk, so that converting a 30 GB checkpoint holds no more than its largest tensor. The file
+is plain safetensors (8 bytes length of the header, JSON header padded with spaces to a multiple of 8, data
+without gaps), read back by the library itself. Within a shard wider dtypes come first, which keeps every
+tensor aligned to its element size.
 """
+
 from __future__ import annotations
 
 import hashlib
@@ -42,7 +44,9 @@ class Progress:
     def __str__(self) -> str:
         if not self.total_bytes:
             return self.stage
-        return f"{self.stage}: {100 * self.done_bytes // self.total_bytes} % of {self.total_bytes / 1e9:.2f} GB"
+        return (
+            f"{self.stage}: {100 * self.done_bytes // self.total_bytes} % of {self.total_bytes / 1e9:.2f} GB"
+        )
 
 
 @dataclass(frozen=True)
@@ -80,14 +84,19 @@ def _header(specs: Sequence[TensorSpec]) -> bytes:
     entries, end = {}, 0
     for spec in specs:
         begin, end = end, end + spec.size_bytes
-        entries[spec.name] = {"dtype": spec.stored_dtype, "shape": list(spec.shape), "data_offsets": [begin, end]}
+        entries[spec.name] = {
+            "dtype": spec.stored_dtype,
+            "shape": list(spec.shape),
+            "data_offsets": [begin, end],
+        }
     text = json.dumps(entries, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     return struct.pack("<Q", len(text)) + text
 
 
-def write_shard(path: Path, specs: Sequence[TensorSpec], get: Callable[[str], Tensor],
-                written: Callable[[int], None]) -> FileEntry:
+def write_shard(
+    path: Path, specs: Sequence[TensorSpec], get: Callable[[str], Tensor], written: Callable[[int], None]
+) -> FileEntry:
     """Writes a new file and syncs it to the disk; get(name) gives a tensor, written(bytes) is told of each one. Raises OSError."""
     digest = hashlib.sha256()
     with path.open("xb") as file:
@@ -106,8 +115,10 @@ def _content(specs: Sequence[TensorSpec], get: Callable[[str], Tensor]) -> Itera
     for spec in specs:
         tensor = get(spec.name).detach().to("cpu", spec.dtype).contiguous()
         if tuple(tensor.shape) != spec.shape:
-            raise ArtifactError(f"tensor {spec.name} is {tuple(tensor.shape)}, planned was {spec.shape}; "
-                                "the checkpoint changed while it was read")
+            raise ArtifactError(
+                f"tensor {spec.name} is {tuple(tensor.shape)}, planned was {spec.shape}; "
+                "the checkpoint changed while it was read"
+            )
         yield tensor.reshape(-1).view(torch.uint8).numpy().data
 
 
@@ -121,8 +132,12 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def check_artifact(directory: Path, manifest: Manifest, contents: bool,
-                   progress: Callable[[Progress], None] = lambda progress: None) -> None:
+def check_artifact(
+    directory: Path,
+    manifest: Manifest,
+    contents: bool,
+    progress: Callable[[Progress], None] = lambda progress: None,
+) -> None:
     """Every file of the artifact is there, regular (no link), of its size and, with contents, of its checksum.
 
     Raises ArtifactError naming the first that is not.
@@ -137,7 +152,9 @@ def check_artifact(directory: Path, manifest: Manifest, contents: bool,
     if not contents:
         return
     total_bytes, done_bytes = sum(entry.size_bytes for _, entry in files), 0
-    with ThreadPoolExecutor(min(_HASH_THREADS, os.cpu_count() or 1)) as pool:  # hashlib lets go of the interpreter lock
+    with ThreadPoolExecutor(
+        min(_HASH_THREADS, os.cpu_count() or 1)
+    ) as pool:  # hashlib lets go of the interpreter lock
         digests = [pool.submit(sha256_of, path) for path, _ in files]
         try:
             for (path, entry), digest in zip(files, digests):
@@ -154,10 +171,14 @@ def _check_size(directory: Path, path: Path, entry: FileEntry) -> None:
     except OSError as error:
         raise ArtifactError(f"cannot read {path}: {error.strerror}; {rewrite_remedy(directory)}") from error
     if not stat.S_ISREG(info.st_mode):
-        raise ArtifactError(f"{path} is not a regular file; an artifact holds no links; {rewrite_remedy(directory)}")
+        raise ArtifactError(
+            f"{path} is not a regular file; an artifact holds no links; {rewrite_remedy(directory)}"
+        )
     if info.st_size != entry.size_bytes:
-        raise ArtifactError(f"{path} has {info.st_size} bytes, the manifest says {entry.size_bytes}; it is truncated or was "
-                            f"changed; {rewrite_remedy(directory)}")
+        raise ArtifactError(
+            f"{path} has {info.st_size} bytes, the manifest says {entry.size_bytes}; it is truncated or was "
+            f"changed; {rewrite_remedy(directory)}"
+        )
 
 
 def _check_digest(directory: Path, path: Path, entry: FileEntry, digest: Future[str]) -> None:
@@ -166,15 +187,19 @@ def _check_digest(directory: Path, path: Path, entry: FileEntry, digest: Future[
     except OSError as error:
         raise ArtifactError(f"cannot read {path}: {error.strerror}; {rewrite_remedy(directory)}") from error
     if found != entry.sha256:
-        raise ArtifactError(f"{path} has sha256 {found[:12]}..., the manifest says {entry.sha256[:12]}...; it is damaged; "
-                            f"{rewrite_remedy(directory)}")
+        raise ArtifactError(
+            f"{path} has sha256 {found[:12]}..., the manifest says {entry.sha256[:12]}...; it is damaged; "
+            f"{rewrite_remedy(directory)}"
+        )
 
 
-def map_tensors(directory: Path, names: Sequence[str], expected: Mapping[str, TensorSpec]) -> Iterator[tuple[str, Tensor]]:
+def map_tensors(
+    directory: Path, names: Sequence[str], expected: Mapping[str, TensorSpec]
+) -> Iterator[tuple[str, Tensor]]:
     """Yields every expected tensor as a view of its shard's memory map (CPU, nothing is copied until it is written to).
 
-    Raises ArtifactError where a shard is no safetensors file, or a tensor is missing, unknown, twice there, or of another
-    dtype or shape.
+    Raises ArtifactError where a shard is no safetensors file, or a tensor is missing, unknown, twice there,
+    or of another dtype or shape.
     """
     missing = dict(expected)
     for name in names:
@@ -184,16 +209,27 @@ def map_tensors(directory: Path, names: Sequence[str], expected: Mapping[str, Te
                 for key in shard.keys():
                     spec = missing.pop(key, None)
                     if spec is None:
-                        raise ArtifactError(f"{path} holds tensor '{key}', which the model does not have or another shard "
-                                            f"holds already; {rewrite_remedy(directory)}")
+                        raise ArtifactError(
+                            f"{path} holds tensor '{key}', which the model does not have or another shard "
+                            f"holds already; {rewrite_remedy(directory)}"
+                        )
                     stored = shard.get_slice(key)
-                    found, wanted = (stored.get_dtype(), tuple(stored.get_shape())), (spec.stored_dtype, spec.shape)
+                    found, wanted = (
+                        (stored.get_dtype(), tuple(stored.get_shape())),
+                        (spec.stored_dtype, spec.shape),
+                    )
                     if found != wanted:
-                        raise ArtifactError(f"{path}: tensor '{key}' is {found[0]} {found[1]}; the model has {wanted[0]} "
-                                            f"{wanted[1]}; {rewrite_remedy(directory)}")
+                        raise ArtifactError(
+                            f"{path}: tensor '{key}' is {found[0]} {found[1]}; the model has {wanted[0]} "
+                            f"{wanted[1]}; {rewrite_remedy(directory)}"
+                        )
                     yield key, shard.get_tensor(key)
         except (SafetensorError, OSError) as error:
-            raise ArtifactError(f"{path} is not a readable safetensors file: {error}; {rewrite_remedy(directory)}") from error
+            raise ArtifactError(
+                f"{path} is not a readable safetensors file: {error}; {rewrite_remedy(directory)}"
+            ) from error
     if missing:
-        raise ArtifactError(f"{directory} lacks {len(missing)} tensors of the model, first {', '.join(list(missing)[:3])}; "
-                            f"{rewrite_remedy(directory)}")
+        raise ArtifactError(
+            f"{directory} lacks {len(missing)} tensors of the model, first {', '.join(list(missing)[:3])}; "
+            f"{rewrite_remedy(directory)}"
+        )
