@@ -18,7 +18,7 @@ from sqap_vla.nodes.spinning import spin_until
 from sqap_vla.quantization.artifact import open_model, tokenizer_path
 from sqap_vla.runtime.engine import Engine
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+DTYPES = {"auto": None, "float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def load_engine(params: PolicyParameters) -> Engine:
@@ -28,7 +28,7 @@ def load_engine(params: PolicyParameters) -> Engine:
     if not params.unnorm_key:
         raise ValueError("unnorm_key is not set; it names the robot's entry in dataset_statistics.json")
     device = resolve_device(params.device)
-    loaded = open_model(params.checkpoint, device=device, dtype=resolve_dtype(params.dtype, device))
+    loaded = open_model(params.checkpoint, device, DTYPES[params.dtype])
     tokenizer = Tokenizer.from_path(params.tokenizer or tokenizer_path(params.checkpoint))
     engine = Engine(loaded.model, tokenizer, statistics_for(loaded.statistics, params.unnorm_key), params.make_method(),
                     step_s=params.step_s, seed=params.seed, ddim_steps=params.ddim_steps, cfg_scale=params.cfg_scale)
@@ -62,8 +62,3 @@ def resolve_device(name: str) -> str:
     if name == "cuda" and not torch.cuda.is_available():
         raise ValueError("device is cuda, and torch sees no GPU; set device to cpu or auto, or install a CUDA build of torch")
     return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
-
-
-def resolve_dtype(name: str, device: str) -> torch.dtype:
-    """auto: bfloat16 on cuda, float32 on the cpu."""
-    return DTYPES[("bfloat16" if device == "cuda" else "float32") if name == "auto" else name]

@@ -14,11 +14,14 @@ from tqdm import tqdm
 from sqap_vla.evaluation.bag import BagReader
 from sqap_vla.evaluation.recorder import ReplayRecorder
 from sqap_vla.evaluation.summary import RunInfo
-from sqap_vla.nodes.model_loading import load_engine, resolve_device, resolve_dtype
+from sqap_vla.nodes.model_loading import DTYPES, load_engine, resolve_device
 from sqap_vla.nodes.parameter_files import build, read_parameter_file
 from sqap_vla.nodes.policy_parameters import PolicyParameters
 from sqap_vla.nodes.replay_feed import ReplayFeed, ReplayParameters
 from sqap_vla.nodes.replay_offline import OfflinePolicy, ReplayedFrame
+from sqap_vla.quantization.artifact import auto_dtype, is_artifact
+from sqap_vla.quantization.manifest import read_manifest
+from sqap_vla.quantization.writer import dtype_name
 
 
 def run(args: Namespace) -> dict:
@@ -60,10 +63,17 @@ def run_info(args: Namespace, params: PolicyParameters) -> RunInfo:
     method = params.make_method()
     return RunInfo(bag=Path(args.bag).name, checkpoint=Path(params.checkpoint).name, method=params.method, seed=params.seed,
                    step_s=params.step_s, gripper_kind=params.gripper, mode="live" if args.live else "offline", device=device,
-                   dtype=str(resolve_dtype(params.dtype, device)).removeprefix("torch."),
+                   dtype=model_dtype(params, device),
                    method_parameters={"ratio": method.ratio, "prune_layer": method.prune_layer, "score_layer": method.score_layer,
                                       "ring_radius_tokens": method.ring_radius_tokens, "attention_share": params.attention_share,
                                       "no_geometry": method.no_geometry})
+
+
+def model_dtype(params: PolicyParameters, device: str) -> str:
+    """Precision of vision and language model: an artifact has its own."""
+    if is_artifact(params.checkpoint):
+        return read_manifest(Path(params.checkpoint)).dtype
+    return dtype_name(DTYPES[params.dtype] or auto_dtype(device))
 
 
 def _record(recorder: ReplayRecorder, frame: ReplayedFrame) -> None:
