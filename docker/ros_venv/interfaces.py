@@ -18,7 +18,6 @@ C++ message structs are left out: nothing in a venv compiles against them.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import importlib
 import os
 import shutil
@@ -49,9 +48,8 @@ def generate(package: str, source: Path, includes: list[str], output: Path) -> N
     root = {role: output / role / package for role in
             ("idl", "c", "fastrtps_c", "introspection_c", "typesupport_c", "python")}
     messages = [f"{source}:msg/{path.name}" for path in sorted((source / "msg").glob("*.msg"))]
-    with contextlib.redirect_stdout(None):  # it reports every file
-        idl = _rosidl("rosidl_adapter", "TranslateMsgToIDL")("msg2idl").translate(
-            package, messages, includes, output_path=root["idl"])
+    idl = _rosidl("rosidl_adapter", "TranslateMsgToIDL")("msg2idl").translate(
+        package, messages, includes, output_path=root["idl"])
     descriptions = _rosidl("rosidl_generator_type_description", "HashTypeDescription")(
         "type_description").generate_type_hashes(package, idl, includes, output_path=root["idl"])
     _rosidl("rosidl_generator_c", "GenerateC")("c").generate(
