@@ -73,6 +73,9 @@ class Client:
     def last(self, topic: str) -> Any:
         return self.heard[topic][-1] if self.heard[topic] else None
 
+    def stamps(self, topic: str) -> list[int]:
+        return [stamp_ns(message.header.stamp) for message in self.heard[topic]]
+
     def frame(self) -> Image:
         """The next new camera frame."""
         seen = len(self.heard["camera/image_raw"])

@@ -12,10 +12,10 @@ import pytest
 pytest.importorskip("rclpy", reason="needs ROS 2")
 pytest.importorskip("mujoco", reason="needs MuJoCo")
 
-from std_msgs.msg import Float64MultiArray  # noqa: E402
-from tabletop_client import Client, tabletop  # noqa: E402
+from std_msgs.msg import Float64MultiArray
+from tabletop_client import Client, tabletop
 
-from sqap_vla.nodes.conversions import stamp_ns  # noqa: E402
+from sqap_vla.nodes.conversions import stamp_ns
 
 
 @pytest.fixture(scope="module")

@@ -16,18 +16,18 @@ import pytest
 pytest.importorskip("rclpy", reason="needs ROS 2")
 pytest.importorskip("mujoco", reason="needs MuJoCo")
 
-from rcl_interfaces.srv import DescribeParameters  # noqa: E402
-from rclpy.time import Time  # noqa: E402
-from std_msgs.msg import Float64MultiArray, String  # noqa: E402
-from tabletop_client import TIMEOUT_S, Client, node_command, node_environment, tabletop  # noqa: E402
+from rcl_interfaces.srv import DescribeParameters
+from rclpy.time import Time
+from std_msgs.msg import Float64MultiArray, String
+from tabletop_client import TIMEOUT_S, Client, node_command, node_environment, tabletop
 
 from sqap_vla.nodes.conversions import (
     camera_from_info,
     matrix_from_transform,
     rgb_from_image,
     stamp_ns,
-)  # noqa: E402
-from sqap_vla.pruning.projection import project  # noqa: E402
+)
+from sqap_vla.pruning.projection import project
 
 
 @pytest.fixture(scope="module")
@@ -47,10 +47,8 @@ def test_a_frame_comes_with_its_geometry_under_one_stamp(at_home: Client) -> Non
     image = at_home.frame()
     stamp = stamp_ns(image.header.stamp)
     at_home.base_T_ee(stamp)
-    for topic in ("camera/camera_info", "joint_states"):
-        at_home.wait(
-            lambda: stamp in [stamp_ns(m.header.stamp) for m in at_home.heard[topic]], f"{topic} of the frame"
-        )  # noqa: B023
+    at_home.wait(lambda: stamp in at_home.stamps("camera/camera_info"), "camera_info of the frame")
+    at_home.wait(lambda: stamp in at_home.stamps("joint_states"), "joint states of the frame")
     assert stamp in [stamp_ns(m.clock) for m in at_home.heard["/clock"]]
     assert (image.encoding, image.width, image.height, image.header.frame_id) == (
         "rgb8",

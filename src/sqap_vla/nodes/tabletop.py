@@ -8,26 +8,24 @@ command/twist, command/gripper, instruction. Services: ~/reset (next episode), ~
 only).
 
 Time runs in ticks of 0.04 s. It never jumps back, not even at a reset, so that consumers' TF buffers stay
-valid. Everything happens on the thread that spins the node, to which the OpenGL context belongs: use a
-single-threaded executor.
+valid. All rendering happens on the thread that spins the node: use a single-threaded executor.
 """
 from __future__ import annotations
 
 import json
 import sys
-from contextlib import suppress
 
 import numpy as np
-import rclpy
 from builtin_interfaces.msg import Time
 from rclpy.clock import Clock, ClockType
-from rclpy.executors import ExternalShutdownException
+from rclpy.logging import get_logger
 from rclpy.node import Node
 from std_msgs.msg import Bool, String
 from std_srvs.srv import Trigger
 
 from sqap_vla.nodes import qos
 from sqap_vla.nodes.conversions import stamp_msg
+from sqap_vla.nodes.lifecycle import run_node
 from sqap_vla.nodes.parameters import ParameterError, declare, on_change
 from sqap_vla.nodes.tabletop_commands import CommandInput
 from sqap_vla.nodes.tabletop_instruction import InstructionTopic
@@ -66,7 +64,6 @@ class TabletopNode(Node):
         on_change(self, lambda: self._settings, self._apply)
 
         self._output.publish_camera_pose(self._stamp())
-        self._start_episode()
         wall = Clock(clock_type=ClockType.STEADY_TIME)
         if self._settings.step_mode == "lockstep":
             self.create_timer(0.002, self._answer, clock=wall)
@@ -84,6 +81,13 @@ class TabletopNode(Node):
 
     # Time
 
+    def _begun(self) -> bool:
+        """Starts the first episode on the spinning thread, so that the OpenGL context belongs to it."""
+        if self._episode:
+            return True
+        self._start_episode()
+        return False
+
     def _now_ns(self) -> int:
         return self._sim_ns if self._settings.publish_clock else self.get_clock().now().nanoseconds
 
@@ -91,13 +95,16 @@ class TabletopNode(Node):
         return stamp_msg(self._now_ns())
 
     def _run(self) -> None:
-        self._tick(self._commands.twist(self._now_ns()))
+        if self._begun():
+            self._tick(self._commands.twist(self._now_ns()))
 
     def _answer(self) -> None:
-        if self._commands.answers(self._frame_ns):
+        if self._begun() and self._commands.answers(self._frame_ns):
             self._step_frame()
 
     def _repeat(self) -> None:
+        if not self._begun():
+            return
         self._output.publish_state(stamp_msg(self._frame_ns))
         self._output.publish_frame(self._rgb, stamp_msg(self._frame_ns))
 
@@ -220,19 +227,11 @@ class TabletopNode(Node):
 
 def main(args: list[str] | None = None) -> int:
     """Runs the node until it is interrupted. Returns the process's exit status."""
-    rclpy.init(args=args)
     try:
-        node = TabletopNode()
+        run_node(TabletopNode, args)
     except (ParameterError, RenderingError) as error:
-        rclpy.logging.get_logger("tabletop").fatal(str(error))
-        rclpy.try_shutdown()
+        get_logger("tabletop").fatal(str(error))
         return 1
-    try:
-        with suppress(KeyboardInterrupt, ExternalShutdownException):
-            rclpy.spin(node)
-    finally:
-        node.destroy_node()
-        rclpy.try_shutdown()
     return 0
 
 

@@ -9,7 +9,7 @@ clipped. An episode is a function of its seed.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
@@ -49,7 +49,7 @@ class EnvironmentConfig:
 class TabletopEnv(gymnasium.Env):
     """Three cubes and a drawer cabinet on a table, before a six-joint arm with a parallel gripper."""
 
-    metadata = {"render_modes": ["rgb_array"], "render_fps": 5}
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 5}
 
     def __init__(self, config: EnvironmentConfig | None = None, render_mode: str | None = None) -> None:
         if render_mode is not None and render_mode not in self.metadata["render_modes"]:

@@ -40,7 +40,7 @@ class PickExpert:
         turn_rad = rotation_vector(self._grasp_rotation(task.color, base_T_ee[:3, :3]) @ base_T_ee[:3, :3].T)
         off_m = np.hypot(*(cube_m - ee_m)[:2])
         aligned = off_m < ALIGNED_M and np.linalg.norm(turn_rad) < ALIGNED_RAD
-        grasp_m = cube_m + (0.0, 0.0, GRASP_OFFSET_M)
+        grasp_m = cube_m + np.array([0.0, 0.0, GRASP_OFFSET_M])
 
         if scene.is_grasped(task.color) and scene.gripper_open() < 0.7:
             return self._compose(np.array([0.0, 0.0, LIFT_TARGET_M - ee_m[2]]), np.zeros(3), gripper_open=0.0)
