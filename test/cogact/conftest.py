@@ -1,16 +1,17 @@
 # Copyright 2026 The sqap_vla Authors
 # SPDX-License-Identifier: Apache-2.0
-"""Reference files and the models built from them. SQAP_REFERENCE points the tests at another set in the same layout."""
+"""Reference files and what is built from them. SQAP_REFERENCE names another set in the same layout."""
+
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from sqap_vla.cogact.checkpoint import LoadedCheckpoint, load_checkpoint
 from sqap_vla.cogact.prompt import Tokenizer
@@ -29,6 +30,7 @@ def arrays(reference: Path) -> Callable[[str], Arrays]:
     def load(name: str) -> Arrays:
         with np.load(reference / f"{name}.npz") as file:
             return {key: file[key] for key in file.files}
+
     return load
 
 
@@ -48,14 +50,13 @@ def demo_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_random_checkpoint(tmp_path_factory.mktemp("demo") / "checkpoint")
 
 
+@pytest.fixture
+def directory(demo_directory: Path, tmp_path: Path) -> Path:
+    """A checkpoint of this test's own, to break."""
+    return shutil.copytree(demo_directory, tmp_path / "checkpoint")
+
+
 @pytest.fixture(autouse=True)
 def no_gradients() -> object:
     with torch.inference_mode():
         yield
-
-
-def close(actual: Tensor | np.ndarray, expected: np.ndarray, atol: float, rtol: float = 0.0) -> None:
-    """Same shape, and within `atol`."""
-    actual = np.asarray(actual)
-    assert actual.shape == expected.shape
-    np.testing.assert_allclose(actual, expected, atol=atol, rtol=rtol)

@@ -7,12 +7,12 @@ import json
 import numpy as np
 import pytest
 import torch
-from conftest import close
 from safetensors.torch import load_file
 
 from sqap_vla.cogact.action_head import ActionModel, timestep_frequencies
 from sqap_vla.cogact.config import OFFICIAL_HEADS, HeadConfig, official_config
 from sqap_vla.cogact.layout import unused_shapes, used_shapes
+from tolerance import close
 
 FORWARD_ATOL = 5e-6
 SAMPLE_ATOL, SAMPLE_RTOL = 5e-5, 1e-5  # samples of this untrained head have a standard deviation of 8
@@ -26,8 +26,12 @@ def head(request, reference, arrays):
     sizes = json.loads((reference / "f_cogact_tiny" / "tiny_sizes.json").read_text())["dit"]
     hidden, token_size = weights["net.z_embedder.linear.weight"].shape
     depth = 1 + max(int(name.split(".")[2]) for name in weights if name.startswith("net.blocks."))
-    action_model = ActionModel(HeadConfig(depth=depth, hidden_size=hidden, num_heads=sizes["num_heads"], token_size=token_size))
-    action_model.load_state_dict({name: tensor for name, tensor in weights.items() if "history_embedder" not in name})
+    action_model = ActionModel(
+        HeadConfig(depth=depth, hidden_size=hidden, num_heads=sizes["num_heads"], token_size=token_size)
+    )
+    action_model.load_state_dict(
+        {name: tensor for name, tensor in weights.items() if "history_embedder" not in name}
+    )
     return action_model.eval(), expected, torch.from_numpy(expected["x"]), torch.from_numpy(expected["z"])
 
 
@@ -62,7 +66,7 @@ def test_guided_noise_matches(head):
     for timestep, out in zip(expected["cfg_t"], expected["cfg_out"], strict=True):
         noise = action_model.net(torch.cat([x, x]), torch.full((2 * len(x),), int(timestep)), both)
         conditional, unconditional = noise.chunk(2)
-        close(unconditional + 1.5 * (conditional - unconditional), out[:len(x)], FORWARD_ATOL)
+        close(unconditional + 1.5 * (conditional - unconditional), out[: len(x)], FORWARD_ATOL)
 
 
 @pytest.mark.parametrize("steps", [10, 5])
@@ -70,9 +74,24 @@ def test_every_ddim_step_matches(head, steps):
     action_model, expected, _, z = head
     noise = torch.from_numpy(expected["noise"])
     trajectory = action_model.trajectory(z[:, 0], noise, steps, cfg_scale=1.5)
-    close(torch.stack([step.sample for step in trajectory]), expected[f"ddim{steps}_cfg1.5_samples"], SAMPLE_ATOL, SAMPLE_RTOL)
-    close(torch.stack([step.pred_x0 for step in trajectory]), expected[f"ddim{steps}_cfg1.5_pred_xstart"], SAMPLE_ATOL, SAMPLE_RTOL)
-    close(action_model.sample(z[:, 0], noise, steps, 1.5), expected[f"ddim{steps}_cfg1.5_final"], SAMPLE_ATOL, SAMPLE_RTOL)
+    close(
+        torch.stack([step.sample for step in trajectory]),
+        expected[f"ddim{steps}_cfg1.5_samples"],
+        SAMPLE_ATOL,
+        SAMPLE_RTOL,
+    )
+    close(
+        torch.stack([step.pred_x0 for step in trajectory]),
+        expected[f"ddim{steps}_cfg1.5_pred_xstart"],
+        SAMPLE_ATOL,
+        SAMPLE_RTOL,
+    )
+    close(
+        action_model.sample(z[:, 0], noise, steps, 1.5),
+        expected[f"ddim{steps}_cfg1.5_final"],
+        SAMPLE_ATOL,
+        SAMPLE_RTOL,
+    )
 
 
 @pytest.mark.parametrize("steps", [10, 5])
@@ -81,8 +100,15 @@ def test_without_guidance_only_the_conditional_half_runs(head, steps, monkeypatc
     noise = torch.from_numpy(expected["noise"])
     batches = []
     denoise = action_model.net.denoise
-    monkeypatch.setattr(action_model.net, "denoise", lambda x, condition: (batches.append(len(x)), denoise(x, condition))[1])
-    close(action_model.sample(z[:, 0], noise, steps, 1.0), expected[f"ddim{steps}_nocfg_final"], SAMPLE_ATOL, SAMPLE_RTOL)
+    monkeypatch.setattr(
+        action_model.net, "denoise", lambda x, condition: (batches.append(len(x)), denoise(x, condition))[1]
+    )
+    close(
+        action_model.sample(z[:, 0], noise, steps, 1.0),
+        expected[f"ddim{steps}_nocfg_final"],
+        SAMPLE_ATOL,
+        SAMPLE_RTOL,
+    )
     assert batches == [len(noise)] * steps
 
 
@@ -90,8 +116,11 @@ def test_without_guidance_only_the_conditional_half_runs(head, steps, monkeypatc
 def test_official_heads_have_the_official_parameters(reference, name):
     official = json.loads((reference / "a_dit_shapes.json").read_text())[name]["keys"]
     config = official_config(name)
-    ours = {key.removeprefix("action_model."): list(shape) for key, shape in (used_shapes(config) | unused_shapes(config)).items()
-            if key.startswith("action_model.")}
+    ours = {
+        key.removeprefix("action_model."): list(shape)
+        for key, shape in (used_shapes(config) | unused_shapes(config)).items()
+        if key.startswith("action_model.")
+    }
     assert ours == official
     assert OFFICIAL_HEADS[name].token_size == 4096
 
@@ -100,5 +129,7 @@ def test_a_chunk_does_not_depend_on_its_neighbours_in_the_batch(head):
     action_model, expected, _, z = head
     noise = torch.from_numpy(expected["noise"])
     together = action_model.sample(z[:, 0], noise, 10, 1.5)
-    alone = torch.cat([action_model.sample(z[row:row + 1, 0], noise[row:row + 1], 10, 1.5) for row in range(len(noise))])
+    alone = torch.cat(
+        [action_model.sample(z[row : row + 1, 0], noise[row : row + 1], 10, 1.5) for row in range(len(noise))]
+    )
     np.testing.assert_allclose(together, alone, atol=SAMPLE_ATOL, rtol=SAMPLE_RTOL)

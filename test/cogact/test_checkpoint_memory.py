@@ -1,6 +1,7 @@
 # Copyright 2026 The sqap_vla Authors
 # SPDX-License-Identifier: Apache-2.0
 """Loading a checkpoint larger than its model must never hold the file in memory."""
+
 from __future__ import annotations
 
 import json
@@ -12,18 +13,34 @@ from pathlib import Path
 import pytest
 import torch
 
-from sqap_vla.cogact.config import CogActConfig, DecoderConfig, HeadConfig, VisionTowerConfig, sizes_of
+from sqap_vla.cogact.config import CogActConfig, DecoderConfig, HeadConfig, VisionTowerConfig
 from sqap_vla.cogact.layout import MODULES, used_shapes
+from sqap_vla.cogact.sizes import sizes_of
 
 ALLOWANCE_BYTES = 1e9
 CONFIG = CogActConfig(
-    dino=VisionTowerConfig(embed_dim=64, depth=2, num_heads=4, mlp_hidden=64, register_tokens=4, class_token=True, layer_scale=True),
+    dino=VisionTowerConfig(
+        embed_dim=64,
+        depth=2,
+        num_heads=4,
+        mlp_hidden=64,
+        register_tokens=4,
+        class_token=True,
+        layer_scale=True,
+    ),
     siglip=VisionTowerConfig(embed_dim=64, depth=2, num_heads=4, mlp_hidden=64),
-    decoder=DecoderConfig(vocab_size=65536, hidden_size=2048, intermediate_size=8192, num_layers=6, num_heads=16, num_kv_heads=16),
+    decoder=DecoderConfig(
+        vocab_size=65536,
+        hidden_size=2048,
+        intermediate_size=8192,
+        num_layers=6,
+        num_heads=16,
+        num_kv_heads=16,
+    ),
     head=HeadConfig(depth=1, hidden_size=64, num_heads=4, token_size=2048),
 )
 
-# Anonymous and shared memory count; pages of the mapped file do not (the kernel drops them when it needs room).
+# Anonymous and shared memory count; pages of the mapped file do not (the kernel can drop them).
 LOAD_AND_WATCH = """
 import json, re, sys, threading, time
 import torch
@@ -31,7 +48,8 @@ from sqap_vla.cogact.checkpoint import load_checkpoint
 
 def used_bytes():
     status = open('/proc/self/status').read()
-    return sum(1024 * int(re.search(field + r':\\s+(\\d+) kB', status)[1]) for field in ('RssAnon', 'RssShmem'))
+    kilobytes = [int(re.search(field + r':\\s+(\\d+)', status)[1]) for field in ('RssAnon', 'RssShmem')]
+    return 1024 * sum(kilobytes)
 
 samples, done = [used_bytes()], threading.Event()
 def watch():
@@ -45,7 +63,7 @@ seconds = time.monotonic() - begin
 done.set()
 watcher.join()
 model = sum(p.numel() * p.element_size() for p in loaded.model.parameters())
-print(json.dumps({'peak': max(samples), 'before': samples[0], 'model': model, 'samples': len(samples), 'seconds': seconds}))
+print(json.dumps({'peak': max(samples), 'before': samples[0], 'model': model, 'seconds': seconds}))
 """
 
 
@@ -70,8 +88,13 @@ def large_checkpoint(demo_directory: Path, tmp_path: Path) -> Path:
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the memory in use from /proc")
 def test_peak_memory_stays_under_the_loaded_model_plus_one_gigabyte(large_checkpoint):
     assert (large_checkpoint / "checkpoints" / "step-000000.pt").stat().st_size > 2e9
-    child = subprocess.run([sys.executable, "-c", LOAD_AND_WATCH, str(large_checkpoint)], capture_output=True, text=True,
-                           check=True, timeout=120)
+    child = subprocess.run(
+        [sys.executable, "-c", LOAD_AND_WATCH, str(large_checkpoint)],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
     report = json.loads(child.stdout)
     assert report["model"] > 1e9
     assert report["peak"] >= report["model"], "the watcher missed the load"

@@ -24,8 +24,12 @@ def test_actions_match_bit_for_bit(expected, key):
 
 
 def test_without_a_mask_the_gripper_is_scaled_too(expected):
-    statistics = ActionStatistics.from_dict({"q01": expected["bridge_orig_q01"].tolist(), "q99": expected["bridge_orig_q99"].tolist()})
-    np.testing.assert_array_equal(statistics.unnormalize(expected["samples"]), expected["bridge_orig_nomask_actions"])
+    statistics = ActionStatistics.from_dict(
+        {"q01": expected["bridge_orig_q01"].tolist(), "q99": expected["bridge_orig_q99"].tolist()}
+    )
+    np.testing.assert_array_equal(
+        statistics.unnormalize(expected["samples"]), expected["bridge_orig_nomask_actions"]
+    )
 
 
 def test_clipping_matches_and_leaves_its_input_alone(expected):
@@ -44,8 +48,9 @@ def test_an_unknown_key_names_the_known_ones(reference):
     statistics = load_statistics(reference / "f_cogact_tiny")
     with pytest.raises(CheckpointError) as error:
         statistics_for(statistics, "bridge")
-    assert str(error.value) == ("unnorm_key 'bridge' is not in dataset_statistics.json; it has: "
-                                "bridge_orig, fractal20220817_data")
+    assert str(error.value) == (
+        "unnorm_key 'bridge' is not in dataset_statistics.json; it has: bridge_orig, fractal20220817_data"
+    )
     with pytest.raises(CheckpointError, match="unnorm_key None"):
         statistics_for(statistics, None)
 
@@ -56,11 +61,20 @@ def test_a_single_data_set_needs_no_key():
     assert statistics_for(statistics, None) is statistics["only"]
 
 
-@pytest.mark.parametrize("entry", [
-    {}, [], {"action": {}}, {"action": {"q01": [0.0] * 7}}, {"action": {"q01": [0.0] * 6, "q99": [1.0] * 7}},
-    {"action": {"q01": [0.0] * 6, "q99": [1.0] * 6}}, {"action": {"q01": ["x"] * 7, "q99": [1.0] * 7}},
-    {"action": {"q01": [float("nan")] * 7, "q99": [1.0] * 7}}, {"action": {"q01": [0.0] * 7, "q99": [1.0] * 7, "mask": [True]}},
-])
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {},
+        [],
+        {"action": {}},
+        {"action": {"q01": [0.0] * 7}},
+        {"action": {"q01": [0.0] * 6, "q99": [1.0] * 7}},
+        {"action": {"q01": [0.0] * 6, "q99": [1.0] * 6}},
+        {"action": {"q01": ["x"] * 7, "q99": [1.0] * 7}},
+        {"action": {"q01": [float("nan")] * 7, "q99": [1.0] * 7}},
+        {"action": {"q01": [0.0] * 7, "q99": [1.0] * 7, "mask": [True]}},
+    ],
+)
 def test_a_broken_entry_is_named(entry):
     with pytest.raises(CheckpointError, match="entry 'robot' is not usable"):
         statistics_from_dict({"robot": entry})

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import close
 
 from sqap_vla.cogact.preprocess import DINO_MEAN, DINO_STD, preprocess
+from tolerance import close
 
 EXACT_WITH_THE_SAME_PILLOW = 1e-6
 ONE_GREY_LEVEL = 1 / 255 / min(DINO_STD) + 1e-6  # bicubic rounding may differ between Pillow versions
@@ -30,8 +30,15 @@ def test_every_pixel_is_the_antialiased_bicubic_resize(arrays):
     close(np.rint(resized * 255), reference["img1_pil_bicubic_u8"].astype(np.float64), atol=1)
 
 
-@pytest.mark.parametrize("rgb", [np.zeros((4, 4, 3), np.float32), np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4), np.uint8),
-                                 np.zeros((0, 4, 3), np.uint8)])
+@pytest.mark.parametrize(
+    "rgb",
+    [
+        np.zeros((4, 4, 3), np.float32),
+        np.zeros((4, 4, 4), np.uint8),
+        np.zeros((4, 4), np.uint8),
+        np.zeros((0, 4, 3), np.uint8),
+    ],
+)
 def test_anything_but_an_rgb_image_is_refused(rgb):
     with pytest.raises(ValueError, match="must be uint8"):
         preprocess(rgb)

@@ -33,20 +33,28 @@ def test_ids_begin_with_bos_and_end_with_the_empty_token_and_eos(tokenizer):
 def test_bos_comes_once_when_the_file_adds_it_too(tokenizer_file):
     plain = Tokenizer.from_path(tokenizer_file).encode("open the drawer")
     content = json.loads(tokenizer_file.read_text())
-    content["post_processor"] = {"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}},
-                                 {"Sequence": {"id": "A", "type_id": 0}}], "pair": [{"Sequence": {"id": "A", "type_id": 0}}],
-                                 "special_tokens": {"<s>": {"id": "<s>", "ids": [1], "tokens": ["<s>"]}}}
+    content["post_processor"] = {
+        "type": "TemplateProcessing",
+        "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+        "pair": [{"Sequence": {"id": "A", "type_id": 0}}],
+        "special_tokens": {"<s>": {"id": "<s>", "ids": [1], "tokens": ["<s>"]}},
+    }
     tokenizer_file.write_text(json.dumps(content))
     assert Tokenizer.from_path(tokenizer_file).encode("open the drawer") == plain
 
 
 def test_the_instruction_is_lower_cased_and_otherwise_kept():
-    assert build_prompt("Pick UP  the Cube") == "In: What action should the robot take to pick up  the cube?\nOut:"
+    assert (
+        build_prompt("Pick UP  the Cube")
+        == "In: What action should the robot take to pick up  the cube?\nOut:"
+    )
     assert build_prompt("look <image> here") == "In: What action should the robot take to look  here?\nOut:"
 
 
 def test_other_special_tokens_are_read_from_the_tokenizer_config(tokenizer_file):
-    tokenizer_file.with_name("tokenizer_config.json").write_text(json.dumps({"bos_token": {"content": "<unk>"}, "eos_token": "</s>"}))
+    tokenizer_file.with_name("tokenizer_config.json").write_text(
+        json.dumps({"bos_token": {"content": "<unk>"}, "eos_token": "</s>"})
+    )
     assert Tokenizer.from_path(tokenizer_file.parent).bos_id == 0
 
 

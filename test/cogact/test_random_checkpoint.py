@@ -16,10 +16,25 @@ from sqap_vla.cogact.prompt import Tokenizer
 from sqap_vla.cogact.random_checkpoint import demo_config, write_random_checkpoint
 
 OTHER_SIZES = CogActConfig(
-    dino=VisionTowerConfig(embed_dim=48, depth=3, num_heads=6, mlp_hidden=100, register_tokens=2, class_token=True, layer_scale=True),
+    dino=VisionTowerConfig(
+        embed_dim=48,
+        depth=3,
+        num_heads=6,
+        mlp_hidden=100,
+        register_tokens=2,
+        class_token=True,
+        layer_scale=True,
+    ),
     siglip=VisionTowerConfig(embed_dim=40, depth=5, num_heads=2, mlp_hidden=77),
-    decoder=DecoderConfig(vocab_size=256, hidden_size=96, intermediate_size=130, num_layers=3, num_heads=6, num_kv_heads=2,
-                          rope_theta=500000.0),
+    decoder=DecoderConfig(
+        vocab_size=256,
+        hidden_size=96,
+        intermediate_size=130,
+        num_layers=3,
+        num_heads=6,
+        num_kv_heads=2,
+        rope_theta=500000.0,
+    ),
     head=HeadConfig(depth=3, hidden_size=72, num_heads=6, token_size=96),
 )
 

@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Cut a full reference directory down to what the tests here need. See README.md.
 
-    python test/reference/cut_reference.py FULL_DIRECTORY test/reference
+python test/reference/cut_reference.py FULL_DIRECTORY test/reference
 """
+
 from __future__ import annotations
 
 import json
@@ -15,9 +16,20 @@ import numpy as np
 import torch
 
 CHECKPOINT = "f_cogact_tiny"
-COPIED = ("a_action_head_tok96.npz", "a_action_head_tok4096.npz", "a_action_model_tok96.safetensors",
-          "a_action_model_tok4096.safetensors", "a_dit_shapes.json", "b_ensembler.npz", "b_policy_step.npz", "b_unnormalize.npz",
-          "f_fullsize_checkpoint_keys.json", "g_fastv.npz", "g_vla_cache.npz", "g_vla_cache_layers_transcribed.npz")
+COPIED = (
+    "a_action_head_tok96.npz",
+    "a_action_head_tok4096.npz",
+    "a_action_model_tok96.safetensors",
+    "a_action_model_tok4096.safetensors",
+    "a_dit_shapes.json",
+    "b_ensembler.npz",
+    "b_policy_step.npz",
+    "b_unnormalize.npz",
+    "f_fullsize_checkpoint_keys.json",
+    "g_fastv.npz",
+    "g_vla_cache.npz",
+    "g_vla_cache_layers_transcribed.npz",
+)
 PIXEL_STRIDE = 8
 PATCH_STRIDE = 4
 EMBEDDINGS = ("llm.model.embed_tokens.weight", "llm.lm_head.weight")
@@ -38,7 +50,9 @@ def used_ids(source: Path) -> np.ndarray:
 def cut_tokenizer(source: Path, target: Path, ids: np.ndarray) -> None:
     tokenizer = json.loads(source.read_text())
     token_of = {index: token for token, index in tokenizer["model"]["vocab"].items()}
-    tokenizer["model"]["vocab"] = {token_of[old]: new for new, old in enumerate(ids.tolist()) if old in token_of}
+    tokenizer["model"]["vocab"] = {
+        token_of[old]: new for new, old in enumerate(ids.tolist()) if old in token_of
+    }
     target.write_text(json.dumps(tokenizer, indent=1))
 
 

@@ -2,10 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """DiT action head: noisy action chunk + timestep + cognition feature -> the noise in it.
 
-One conditioning token (timestep + cognition) is put before the 16 action tokens and dropped after the last layer; there is no
-adaLN, so timestep and condition enter only through that token. Runs in float32. Parameter names are the checkpoint's.
+One conditioning token (timestep + cognition) is put before the 16 action tokens and dropped after the last
+layer; there is no adaLN, so timestep and condition enter only through that token. Runs in float32. Parameter
+names are the checkpoint's.
 Source: action_model/models.py (modified from facebookresearch/DiT), action_model/action_model.py.
 """
+
 from __future__ import annotations
 
 import math
@@ -32,11 +34,14 @@ class ActionModel(nn.Module):
         """Normalised action chunks [B, T, C], not clipped. Arguments as `trajectory`."""
         return self.trajectory(cognition, noise, ddim_steps, cfg_scale)[-1].sample
 
-    def trajectory(self, cognition: Tensor, noise: Tensor, ddim_steps: int, cfg_scale: float) -> list[DdimStep]:
+    def trajectory(
+        self, cognition: Tensor, noise: Tensor, ddim_steps: int, cfg_scale: float
+    ) -> list[DdimStep]:
         """Every DDIM step.
 
-        cognition: float32 [B, token_size]. noise: float32 [B, T, C]. cfg_scale: weight s of classifier-free guidance
-        u + s (c - u); up to 1 there is no guidance and the unconditional half is not run (as in predict_action).
+        cognition: float32 [B, token_size]. noise: float32 [B, T, C]. cfg_scale: weight s of classifier-free
+        guidance u + s (c - u); up to 1 there is no guidance and the unconditional half is not run (as in
+        predict_action).
         """
         net, schedule = self.net, ddim_schedule(ddim_steps)
         guided = cfg_scale > 1.0
@@ -69,7 +74,7 @@ class DiT(nn.Module):
         self.final_layer = FinalLayer(dim, config.action_dim)
 
     def forward(self, x: Tensor, t: Tensor, z: Tensor) -> Tensor:
-        """Noisy chunk x [B, T, C], timesteps t [B] of the 100-step process, cognition z [B, 1, Z] -> noise [B, T, C]."""
+        """Noisy chunk x [B, T, C], timesteps t [B] of 0..99, cognition z [B, 1, Z] -> noise [B, T, C]."""
         return self.denoise(x, self.t_embedder(t)[:, None] + self.z_embedder(z))
 
     def denoise(self, x: Tensor, condition: Tensor) -> Tensor:
@@ -139,6 +144,8 @@ class FinalLayer(nn.Module):
 def timestep_frequencies(t: Tensor, dim: int = FREQUENCY_DIM, max_period: float = 10000.0) -> Tensor:
     """Sinusoidal features of timesteps t [B]: [cos | sin], float32 [B, dim]."""
     half = dim // 2
-    rates = torch.exp(-math.log(max_period) * torch.arange(half, dtype=torch.float32, device=t.device) / half)  # [dim / 2]
+    rates = torch.exp(
+        -math.log(max_period) * torch.arange(half, dtype=torch.float32, device=t.device) / half
+    )  # [dim / 2]
     angles = t[:, None].float() * rates  # [B, dim / 2]
     return torch.cat([angles.cos(), angles.sin()], dim=-1)

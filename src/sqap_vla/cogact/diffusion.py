@@ -1,10 +1,12 @@
 # Copyright 2026 The sqap_vla Authors
 # SPDX-License-Identifier: Apache-2.0
-"""The diffusion process behind the action head: noise schedule, forward noising and deterministic DDIM sampling.
+"""The diffusion process behind the action head: noise schedule, forward noising, deterministic DDIM.
 
 Tables are float64; sampling runs in the dtype of the noise. The head predicts epsilon; x_0 is not clipped.
-Source: action_model/gaussian_diffusion.py, action_model/respace.py; DDIM (arXiv 2010.02502) eq. 12 with eta = 0.
+Source: action_model/gaussian_diffusion.py, action_model/respace.py; DDIM (arXiv 2010.02502) eq. 12 with eta =
+0.
 """
+
 from __future__ import annotations
 
 import math
@@ -41,7 +43,7 @@ class DiffusionSchedule:
         return 1.0 - self.alphas_cumprod / self.alphas_cumprod_prev
 
     def add_noise(self, x0: Tensor, level: Tensor, noise: Tensor) -> Tensor:
-        """Forward process q(x_t | x_0). x0 and noise [B, T, C], level int64 [B], an index into this schedule."""
+        """Forward process q(x_t | x_0). x0, noise: [B, T, C]. level: int64 [B], indices of this schedule."""
         alphas = torch.as_tensor(self.alphas_cumprod, device=x0.device)[level]  # [B]
         signal, sigma = alphas.sqrt().to(x0.dtype), (1.0 - alphas).sqrt().to(x0.dtype)
         return signal[:, None, None] * x0 + sigma[:, None, None] * noise
@@ -50,6 +52,7 @@ class DiffusionSchedule:
 @lru_cache
 def cosine_schedule(steps: int = DIFFUSION_STEPS) -> DiffusionSchedule:
     """'squaredcos_cap_v2' (arXiv 2102.09672), betas capped at 0.999."""
+
     def signal(t: float) -> float:
         return math.cos((t + 0.008) / 1.008 * math.pi / 2) ** 2
 
@@ -59,7 +62,7 @@ def cosine_schedule(steps: int = DIFFUSION_STEPS) -> DiffusionSchedule:
 
 @lru_cache
 def ddim_schedule(steps: int) -> DiffusionSchedule:
-    """Every k-th level of the 100-step process such that `steps` remain (one step: level 50, as the official code has it).
+    """Every k-th level of the 100-step process such that `steps` remain; for one step, level 50 (respace.py).
 
     Raises ValueError if no whole stride gives that many, naming the counts that work.
     """
@@ -70,21 +73,24 @@ def ddim_schedule(steps: int) -> DiffusionSchedule:
     elif steps in strides:
         timesteps = np.arange(0, DIFFUSION_STEPS, strides[steps])
     else:
-        raise ValueError(f"ddim_steps is {steps}; {DIFFUSION_STEPS} steps can be strided to {sorted({1, *strides})}")
+        raise ValueError(
+            f"ddim_steps is {steps}; {DIFFUSION_STEPS} steps can be strided to {sorted({1, *strides})}"
+        )
     return DiffusionSchedule(timesteps, full.alphas_cumprod[timesteps])
 
 
 @dataclass(frozen=True)
 class DdimStep:
-    """One step of sampling: the level it started from, the estimate of x_0 there, and x at the next lower level."""
+    """One step of sampling: where it started, the estimate of x_0 there, and x at the next lower level."""
 
     level: int
     pred_x0: Tensor
     sample: Tensor
 
 
-def ddim_trajectory(predict_noise: Callable[[Tensor, int], Tensor], noise: Tensor,
-                    schedule: DiffusionSchedule) -> Iterator[DdimStep]:
+def ddim_trajectory(
+    predict_noise: Callable[[Tensor, int], Tensor], noise: Tensor, schedule: DiffusionSchedule
+) -> Iterator[DdimStep]:
     """DDIM from pure noise, highest level first; the last step's sample is the result.
 
     predict_noise(x, level): epsilon of x's shape; `level` is an index into `schedule`.

@@ -1,6 +1,7 @@
 # Copyright 2026 The sqap_vla Authors
 # SPDX-License-Identifier: Apache-2.0
-"""Errors about files that a user supplies. Each message names the value, the rule it breaks and the remedy."""
+"""Errors about files that a user supplies: the value, the rule it breaks and the remedy."""
+
 from __future__ import annotations
 
 

@@ -2,8 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Self-attention and MLP as timm lays them out, shared by the vision towers and the DiT head.
 
-Parameter names (qkv, proj, fc1, fc2) are the checkpoint's. Source: timm/models/vision_transformer.py, timm/layers/mlp.py.
+Parameter names (qkv, proj, fc1, fc2) are the checkpoint's. Source: timm/models/vision_transformer.py,
+timm/layers/mlp.py.
 """
+
 from __future__ import annotations
 
 from torch import Tensor, nn

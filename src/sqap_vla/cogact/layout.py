@@ -2,15 +2,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which tensors an official CogACT checkpoint holds, and which of them inference uses.
 
-The .pt file holds {"model": {module: {key: tensor}}} with the modules vision_backbone, projector, llm_backbone, action_model.
-Here a tensor's name is `module.key`, the name of the parameter in `CogAct`. Tensors that inference never reads are known by
-name and shape (`unused_shapes`) and are not loaded:
-  - of each vision tower the last block and the final norm (features are taken before them), of SigLIP the attention pool;
+The .pt file holds {"model": {module: {key: tensor}}} with the modules vision_backbone, projector,
+llm_backbone, action_model. Here a tensor's name is `module.key`, the name of the parameter in `CogAct`.
+Tensors that inference never reads are known by name and shape (`unused_shapes`) and are not loaded:
+  - each vision tower's last block and final norm (features are taken before them), SigLIP's attention pool;
   - llm.lm_head (the cognition feature is a hidden state, no token is generated);
   - the head's history embedder (never called, past_action_window_size is 0).
 
 Source: training/strategies/fsdp.py (save_checkpoint), the keys of the official classes.
 """
+
 from __future__ import annotations
 
 import torch
@@ -64,12 +65,18 @@ def _attention_pool_shapes(prefix: str, tower: VisionTowerConfig) -> Shapes:
     dim, hidden = tower.embed_dim, tower.mlp_hidden
     shapes: Shapes = {
         "latent": (1, 1, dim),
-        "q.weight": (dim, dim), "q.bias": (dim,),
-        "kv.weight": (2 * dim, dim), "kv.bias": (2 * dim,),
-        "proj.weight": (dim, dim), "proj.bias": (dim,),
-        "norm.weight": (dim,), "norm.bias": (dim,),
-        "mlp.fc1.weight": (hidden, dim), "mlp.fc1.bias": (hidden,),
-        "mlp.fc2.weight": (dim, hidden), "mlp.fc2.bias": (dim,),
+        "q.weight": (dim, dim),
+        "q.bias": (dim,),
+        "kv.weight": (2 * dim, dim),
+        "kv.bias": (2 * dim,),
+        "proj.weight": (dim, dim),
+        "proj.bias": (dim,),
+        "norm.weight": (dim,),
+        "norm.bias": (dim,),
+        "mlp.fc1.weight": (hidden, dim),
+        "mlp.fc1.bias": (hidden,),
+        "mlp.fc2.weight": (dim, hidden),
+        "mlp.fc2.bias": (dim,),
     }
     return {prefix + name: shape for name, shape in shapes.items()}
 

@@ -2,63 +2,50 @@
 # SPDX-License-Identifier: Apache-2.0
 """Llama-2 decoder for one thing: the last token's hidden state after one prefill.
 
-No KV cache and no logits. The last layer computes keys and values for all tokens, and everything else for the last token only.
-Between two layers visual tokens can be dropped (`Pruning`); the kept ones keep their original positions for RoPE.
+No KV cache and no logits. The last layer computes keys and values for all tokens, everything else for the
+last one only. Between two layers visual tokens can be dropped (token_dropping.py); the kept ones keep their
+original positions.
 
-Rows of a batch are padded on the right. Attention is causal, so no real token sees padding; only what looks at the whole
-sequence at once (the last token's query) needs a mask. Parameter names are the checkpoint's.
+Rows of a batch are padded on the right. Attention is causal, so no real token sees padding; only the last
+token's own query, which looks at the whole sequence at once, needs a mask. Parameter names are the
+checkpoint's.
 
-Source: transformers/models/llama/modeling_llama.py; where tokens are dropped follows FastV (arXiv 2403.06764), layer K-1's
-attention decides what layer K sees.
+Source: transformers/models/llama/modeling_llama.py.
 """
+
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sqap_vla.cogact.config import DecoderConfig
+from sqap_vla.cogact.token_dropping import (
+    KeptTokens,
+    Pruning,
+    last_token_attention,
+    prunings_for_batch,
+    surviving_tokens,
+    take_tokens,
+    visible_mask,
+)
+
+__all__ = ["DecoderOutput", "LlamaDecoder", "Pruning"]
 
 VISUAL_TOKENS = slice(1, 257)  # after BOS
 
-
-class KeptTokens(Protocol):
-    """What a selection must offer: indices of the kept visual tokens, 0 = first visual token, int64 [n], ascending."""
-
-    @property
-    def kept(self) -> Tensor: ...
-
-
-@dataclass(frozen=True)
-class Pruning:
-    """Where visual tokens are dropped, and who chooses.
-
-    prune_layer: number of layers that run on all tokens. score_layer: zero-based layer whose attention is handed to `select`,
-    below prune_layer. select: gets the head-mean softmax attention of the last token to the visual tokens, float32 [N_v] on the
-    model's device, or None if `needs_scores` is false.
-    """
-
-    prune_layer: int
-    score_layer: int
-    select: Callable[[Tensor | None], KeptTokens]
-    needs_scores: bool = True
-
-    def __post_init__(self) -> None:
-        if self.prune_layer < 0 or (self.needs_scores and not 0 <= self.score_layer < self.prune_layer):
-            raise ValueError(f"score_layer is {self.score_layer} and prune_layer {self.prune_layer}; "
-                             "a layer can only be asked for scores if it runs on all tokens: 0 <= score_layer < prune_layer")
+RotaryTables = tuple[Tensor, Tensor]  # cos and sin, [B, T, d] each
 
 
 @dataclass(frozen=True)
 class DecoderOutput:
-    """cognition: last token after the final norm [B, D]. selections: one per row, empty if nothing was dropped.
+    """cognition: last token after the final norm [B, D]. selections: one per row, () if nothing was dropped.
 
-    hidden: if recorded, the embeddings, the output of every layer but the last [B, T, D] (T shrinks where tokens are dropped),
-    and the last token after the final norm [B, 1, D].
+    hidden: if recorded, the embeddings, the output of every layer but the last [B, T, D] (T shrinks where
+    tokens are dropped), and the last token after the final norm [B, 1, D].
     """
 
     cognition: Tensor
@@ -74,62 +61,51 @@ class LlamaDecoder(nn.Module):
         self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.num_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
-    def forward(self, embeds: Tensor, last_index: Tensor, visual: slice = VISUAL_TOKENS,
-                pruning: Pruning | Sequence[Pruning] | None = None, record_hidden: bool = False) -> DecoderOutput:
+    def forward(
+        self,
+        embeds: Tensor,
+        last_index: Tensor,
+        visual: slice = VISUAL_TOKENS,
+        pruning: Pruning | Sequence[Pruning] | None = None,
+        record_hidden: bool = False,
+    ) -> DecoderOutput:
         """Prefill and return the last token of each row.
 
-        embeds: [B, T, D], rows padded on the right. last_index: int64 [B], index of each row's last real token.
-        visual: where the visual tokens are. pruning: one for B = 1, or one per row (same layers, same number of kept tokens).
-        Raises ValueError if `pruning` does not fit the batch or the number of layers.
+        embeds: [B, T, D], rows padded on the right. last_index: int64 [B], index of each row's last real
+        token. visual: where the visual tokens are. pruning: one for B = 1, or one per row (same layers, same
+        number kept). Raises ValueError if `pruning` does not fit the batch or the number of layers.
         """
         batch, tokens, _ = embeds.shape
-        prunings = self._prunings(pruning, batch)
-        prune_layer, score_layer = self._prune_layers(prunings)
-        x, hidden = embeds, [embeds] if record_hidden else None
-        positions = torch.arange(tokens, device=x.device).expand(batch, -1)  # [B, T], original positions throughout
-        rope = rotary_tables(positions, self.config.head_dim, self.config.rope_theta, x.dtype)
-        attention_row: Tensor | None = None
+        prunings = prunings_for_batch(pruning, batch, len(self.layers))
+        prune_layer = prunings[0].prune_layer if prunings else None
+        score_layer = prunings[0].score_layer if prunings and prunings[0].needs_scores else None
+        attention_rows: Sequence[Tensor | None] = [None] * batch
         selections: tuple[KeptTokens, ...] = ()
 
-        for index, layer in enumerate(self.layers[:-1]):
+        x = embeds
+        hidden = [x]
+        positions = torch.arange(tokens, device=x.device).expand(batch, -1)  # [B, T]
+        rope = rotary_tables(positions, self.config.head_dim, self.config.rope_theta, x.dtype)
+        for index, layer in enumerate(self.layers):
             if index == prune_layer:
-                selections = _select(prunings, attention_row, visual)
-                x, positions, rope, last_index = _drop(selections, visual, x, positions, rope, last_index)
-            if index == score_layer:
-                x, attention_row = layer.forward_scored(x, rope, last_index)  # [B, T, D], [B, T]
+                selections = tuple(
+                    p.choose(row, visual) for p, row in zip(prunings, attention_rows, strict=True)
+                )
+                stay = surviving_tokens(selections, visual, x.shape[1])  # [B, T']
+                last_index = last_index - (
+                    x.shape[1] - stay.shape[1]
+                )  # visual tokens come before the last token
+                # Gathering RoPE's tables with the tokens is what keeps the original positions.
+                x, rope = take_tokens(x, stay), take_rope(rope, stay)  # [B, T', D]
+            if index == len(self.layers) - 1:
+                x = self.norm(layer.forward_last(x, rope, last_index))  # [B, 1, D]
+            elif index == score_layer:
+                x, attention_rows = layer.forward_scored(x, rope, last_index)  # [B, T, D], [B, T]
             else:
                 x = layer(x, rope)  # [B, T, D]
-            if hidden is not None:
+            if record_hidden:
                 hidden.append(x)
-        if prune_layer == len(self.layers) - 1:
-            selections = _select(prunings, attention_row, visual)
-            x, positions, rope, last_index = _drop(selections, visual, x, positions, rope, last_index)
-        x = self.norm(self.layers[-1].forward_last(x, rope, last_index))  # [B, 1, D]
-        if hidden is not None:
-            hidden.append(x)
-        return DecoderOutput(cognition=x[:, 0], selections=selections, hidden=hidden)
-
-    @staticmethod
-    def _prunings(pruning: Pruning | Sequence[Pruning] | None, batch: int) -> tuple[Pruning, ...]:
-        if pruning is None:
-            return ()
-        prunings = (pruning,) if isinstance(pruning, Pruning) else tuple(pruning)
-        if len(prunings) != batch:
-            raise ValueError(f"{len(prunings)} prunings for a batch of {batch}; give one for each row")
-        return prunings
-
-    def _prune_layers(self, prunings: tuple[Pruning, ...]) -> tuple[int | None, int | None]:
-        if not prunings:
-            return None, None
-        first = prunings[0]
-        if any((p.prune_layer, p.score_layer, p.needs_scores) != (first.prune_layer, first.score_layer, first.needs_scores)
-               for p in prunings):
-            raise ValueError("the prunings of one batch differ in prune_layer, score_layer or needs_scores; "
-                             "rows of a batch run together, so they must be the same")
-        if first.prune_layer >= len(self.layers):
-            raise ValueError(f"prune_layer is {first.prune_layer} and the decoder has {len(self.layers)} layers; "
-                             f"at least one layer must come after the pruning: at most {len(self.layers) - 1}")
-        return first.prune_layer, first.score_layer if first.needs_scores else None
+        return DecoderOutput(x[:, 0], selections, hidden if record_hidden else None)
 
 
 class DecoderLayer(nn.Module):
@@ -145,17 +121,15 @@ class DecoderLayer(nn.Module):
         return self._finish(x, self.self_attn.attend(q, k, v))  # [B, T, D]
 
     def forward_scored(self, x: Tensor, rope: RotaryTables, last_index: Tensor) -> tuple[Tensor, Tensor]:
-        """The layer, and the last token's head-mean attention to every token, float32 [B, T]."""
+        """The layer's output [B, T, D], and the last token's attention to every token, float32 [B, T]."""
         q, k, v = self.self_attn.qkv(self.input_layernorm(x), rope)
         q_last = take_tokens(q.transpose(1, 2), last_index[:, None]).transpose(1, 2)  # [B, H, 1, d]
-        row = last_token_attention(q_last, k, last_index)
-        return self._finish(x, self.self_attn.attend(q, k, v)), row
+        return self._finish(x, self.self_attn.attend(q, k, v)), last_token_attention(q_last, k, last_index)
 
     def forward_last(self, x: Tensor, rope: RotaryTables, last_index: Tensor) -> Tensor:
         """The layer's output for the last token alone, [B, 1, D]."""
-        x_last = take_tokens(x, last_index[:, None])  # [B, 1, D]
-        out = self.self_attn.attend_last(self.input_layernorm(x), rope, last_index)
-        return self._finish(x_last, out)
+        attention = self.self_attn.attend_last(self.input_layernorm(x), rope, last_index)
+        return self._finish(take_tokens(x, last_index[:, None]), attention)
 
     def _finish(self, x: Tensor, attention: Tensor) -> Tensor:
         x = x + attention
@@ -188,11 +162,11 @@ class LlamaAttention(nn.Module):
     def attend_last(self, x: Tensor, rope: RotaryTables, last_index: Tensor) -> Tensor:
         """Normed x [B, T, D] -> attention output of the last token [B, 1, D]."""
         last = last_index[:, None]  # [B, 1]
-        rope_last = tuple(take_tokens(table.squeeze(1), last).unsqueeze(1) for table in rope)  # [B, 1, 1, d] each
-        q = rotate(self._heads(self.q_proj(take_tokens(x, last))), rope_last)  # [B, H, 1, d]
+        q = rotate(self._heads(self.q_proj(take_tokens(x, last))), take_rope(rope, last))  # [B, H, 1, d]
         k = share_heads(rotate(self._heads(self.k_proj(x)), rope), q.shape[1])  # [B, H, T, d]
         v = share_heads(self._heads(self.v_proj(x)), q.shape[1])  # [B, H, T, d]
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=visible_mask(last_index, x.shape[1]))  # [B, H, 1, d]
+        visible = visible_mask(last_index, x.shape[1])  # [B, 1, 1, T]
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=visible)  # [B, H, 1, d]
         return self.o_proj(out.transpose(1, 2).flatten(2))  # [B, 1, D]
 
     def _heads(self, x: Tensor) -> Tensor:
@@ -222,20 +196,24 @@ class RMSNorm(nn.Module):
         return wide.to(x.dtype) * self.weight
 
 
-RotaryTables = tuple[Tensor, Tensor]  # cos and sin, [B, 1, T, d] each
-
-
 def rotary_tables(positions: Tensor, head_dim: int, theta: float, dtype: torch.dtype) -> RotaryTables:
-    """Positions [B, T] -> cos and sin [B, 1, T, d]; both halves of d hold the same angles (Llama's split-half RoPE)."""
-    exponents = torch.arange(0, head_dim, 2, device=positions.device, dtype=torch.float32) / head_dim  # [d / 2]
-    angles = positions[:, None, :, None].float() * theta ** -exponents  # [B, 1, T, d / 2]
-    angles = torch.cat([angles, angles], dim=-1)  # [B, 1, T, d]
+    """Positions [B, T] -> cos and sin [B, T, d]; both halves of d hold the same angles (split-half RoPE)."""
+    exponents = (
+        torch.arange(0, head_dim, 2, device=positions.device, dtype=torch.float32) / head_dim
+    )  # [d / 2]
+    angles = positions[..., None].float() * theta**-exponents  # [B, T, d / 2]
+    angles = torch.cat([angles, angles], dim=-1)  # [B, T, d]
     return angles.cos().to(dtype), angles.sin().to(dtype)
+
+
+def take_rope(rope: RotaryTables, index: Tensor) -> RotaryTables:
+    cos, sin = rope
+    return take_tokens(cos, index), take_tokens(sin, index)
 
 
 def rotate(x: Tensor, rope: RotaryTables) -> Tensor:
     """Apply RoPE to heads x [B, heads, T, d]."""
-    cos, sin = rope
+    cos, sin = (table[:, None] for table in rope)  # [B, 1, T, d]
     low, high = x.chunk(2, dim=-1)
     return x * cos + torch.cat([-high, low], dim=-1) * sin
 
@@ -244,43 +222,3 @@ def share_heads(kv: Tensor, num_heads: int) -> Tensor:
     """Repeat key/value heads [B, KV, T, d] for the query heads that share them: [B, H, T, d]."""
     groups = num_heads // kv.shape[1]
     return kv if groups == 1 else kv.repeat_interleave(groups, dim=1)
-
-
-def visible_mask(last_index: Tensor, tokens: int) -> Tensor:
-    """True where a row's last token may look: everything up to itself. last_index [B] -> bool [B, 1, 1, T]."""
-    return (torch.arange(tokens, device=last_index.device) <= last_index[:, None])[:, None, None]
-
-
-def last_token_attention(q_last: Tensor, k: Tensor, last_index: Tensor) -> Tensor:
-    """Head-mean softmax attention of the last token to every token, without computing the rest of the attention matrix.
-
-    q_last: rotated [B, H, 1, d]. k: rotated [B, KV, T, d]. Returns float32 [B, T]; rows sum to 1.
-    """
-    batch, kv_heads, tokens, head_dim = k.shape
-    q = q_last.reshape(batch, kv_heads, -1, head_dim).float()  # [B, KV, H / KV, d]
-    logits = q @ k.float().transpose(-1, -2) * head_dim ** -0.5  # [B, KV, H / KV, T]
-    logits = logits.masked_fill(~visible_mask(last_index, tokens), float("-inf"))
-    return logits.softmax(dim=-1).mean(dim=(1, 2))  # [B, T]
-
-
-def take_tokens(x: Tensor, index: Tensor) -> Tensor:
-    """Tokens `index` [B, n] of x [B, T, ...] -> [B, n, ...]."""
-    return x[torch.arange(x.shape[0], device=x.device)[:, None], index]
-
-
-def _select(prunings: tuple[Pruning, ...], attention_row: Tensor | None, visual: slice) -> tuple[KeptTokens, ...]:
-    return tuple(p.select(None if attention_row is None else attention_row[row, visual]) for row, p in enumerate(prunings))
-
-
-def _drop(selections: tuple[KeptTokens, ...], visual: slice, x: Tensor, positions: Tensor, rope: RotaryTables,
-          last_index: Tensor) -> tuple[Tensor, Tensor, RotaryTables, Tensor]:
-    """Keep the selected visual tokens and every other token, in order. All sequence-long tensors are gathered alike."""
-    counts = {selection.kept.shape[0] for selection in selections}
-    if len(counts) > 1:
-        raise ValueError(f"the rows of one batch keep {sorted(counts)} visual tokens; they run together, so the counts must match")
-    tokens = torch.arange(x.shape[1], device=x.device)
-    keep = torch.stack([torch.cat([tokens[:visual.start], visual.start + s.kept, tokens[visual.stop:]])
-                        for s in selections])  # [B, T']
-    cos, sin = (take_tokens(table.squeeze(1), keep).unsqueeze(1) for table in rope)
-    dropped = x.shape[1] - keep.shape[1]
-    return take_tokens(x, keep), take_tokens(positions, keep), (cos, sin), last_index - dropped

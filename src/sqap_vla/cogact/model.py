@@ -3,12 +3,14 @@
 """CogACT: two pictures and a prompt -> cognition feature -> a chunk of normalised actions.
 
     dino, siglip [B, 3, 224, 224] -> vision_backbone -> projector -> 256 visual tokens
-    BOS, 256 visual tokens, rest of the prompt -> llm_backbone -> hidden state of the last token (the cognition feature)
+    BOS, visual tokens, rest of the prompt -> llm_backbone -> last hidden state, the cognition feature
     cognition + noise [B, 16, 7] -> action_model (DDIM) -> normalised actions [B, 16, 7]
 
-Names of sub-modules and parameters are the official checkpoint's: `state_dict()` keys are `<module of the .pt>.<its key>`.
-What inference never uses (see layout.py) is not built. Source: vla/cogactvla.py, prismatic/models/vlms/prismatic.py.
+Names of sub-modules and parameters are the official checkpoint's: `state_dict()` keys are `<module of the
+.pt>.<its key>`. What inference never uses (see layout.py) is not built. Source: vla/cogactvla.py,
+prismatic/models/vlms/prismatic.py.
 """
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -27,7 +29,9 @@ class CogAct(nn.Module):
         super().__init__()
         self.config = config
         self.vision_backbone = VisionBackbone(config.dino, config.siglip)
-        self.projector = Projector(config.dino.embed_dim + config.siglip.embed_dim, config.decoder.hidden_size)
+        self.projector = Projector(
+            config.dino.embed_dim + config.siglip.embed_dim, config.decoder.hidden_size
+        )
         self.llm_backbone = nn.ModuleDict({"llm": nn.ModuleDict({"model": LlamaDecoder(config.decoder)})})
         self.action_model = ActionModel(config.head)
 
@@ -49,31 +53,45 @@ class CogAct(nn.Module):
         dino, siglip = (picture.to(self.device, self.dtype) for picture in (dino, siglip))
         return self.projector(self.vision_backbone(dino, siglip))  # [B, N, D]
 
-    def cognition(self, visual: Tensor, input_ids: Sequence[Sequence[int]],
-                  pruning: Pruning | Sequence[Pruning] | None = None, record_hidden: bool = False) -> DecoderOutput:
-        """Visual tokens [B, N, D] and one prompt per row (ids from prompt.py, BOS first) -> the decoder's output.
+    def cognition(
+        self,
+        visual: Tensor,
+        input_ids: Sequence[Sequence[int]],
+        pruning: Pruning | Sequence[Pruning] | None = None,
+        record_hidden: bool = False,
+    ) -> DecoderOutput:
+        """Visual tokens [B, N, D] and one prompt per row (ids of prompt.py, BOS first) -> decoder output.
 
-        Prompts may differ in length. Raises ValueError if the rows do not match or an id is not in the vocabulary.
+        Prompts may differ in length. Raises ValueError if the rows do not match or an id is not in the
+        vocabulary.
         """
         self._check_ids(input_ids, visual.shape[0])
         longest = max(map(len, input_ids))
-        padded = torch.tensor([[*ids, *[0] * (longest - len(ids))] for ids in input_ids], device=self.device)  # [B, L]
+        padded = torch.tensor(
+            [[*ids, *[0] * (longest - len(ids))] for ids in input_ids], device=self.device
+        )  # [B, L]
         text = self.decoder.embed_tokens(padded)  # [B, L, D]
         embeds = torch.cat([text[:, :1], visual, text[:, 1:]], dim=1)  # [B, T, D], T = N + L
         num_visual = visual.shape[1]
         last_index = torch.tensor([num_visual + len(ids) - 1 for ids in input_ids], device=self.device)  # [B]
         return self.decoder(embeds, last_index, slice(1, 1 + num_visual), pruning, record_hidden)
 
-    def sample_actions(self, cognition: Tensor, noise: Tensor, ddim_steps: int = 10, cfg_scale: float = 1.5) -> Tensor:
-        """Cognition [B, D] and Gaussian noise [B, 16, 7] -> normalised actions, float32 [B, 16, 7], not clipped."""
+    def sample_actions(
+        self, cognition: Tensor, noise: Tensor, ddim_steps: int = 10, cfg_scale: float = 1.5
+    ) -> Tensor:
+        """Cognition [B, D], noise [B, 16, 7] -> normalised actions, float32 [B, 16, 7], not clipped."""
         noise = noise.to(self.device, torch.float32)
         return self.action_model.sample(cognition.to(torch.float32), noise, ddim_steps, cfg_scale)
 
     def _check_ids(self, input_ids: Sequence[Sequence[int]], batch: int) -> None:
         if len(input_ids) != batch or not all(input_ids):
-            raise ValueError(f"{len(input_ids)} prompts (lengths {[len(ids) for ids in input_ids]}) for {batch} images; "
-                             "give one prompt for each image, none empty")
+            raise ValueError(
+                f"{len(input_ids)} prompts (lengths {[len(ids) for ids in input_ids]}) for {batch} images; "
+                "give one prompt for each image, none empty"
+            )
         highest, lowest = max(map(max, input_ids)), min(map(min, input_ids))
         if lowest < 0 or highest >= self.config.decoder.vocab_size:
-            raise ValueError(f"token ids reach from {lowest} to {highest} and the model has {self.config.decoder.vocab_size} "
-                             "embeddings; use the tokenizer that the checkpoint was trained with")
+            raise ValueError(
+                f"token ids reach from {lowest} to {highest} and the model has "
+                f"{self.config.decoder.vocab_size} embeddings; use the tokenizer of this checkpoint"
+            )

@@ -2,10 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Camera frame -> the two normalised pictures that the vision towers see.
 
-The whole frame is resized to 224x224 without keeping its aspect ratio ("resize-naive"), with PIL's antialiased bicubic
-filter, once for both towers; then each tower's own mean and standard deviation. No crop: a pixel (u, v) of a WxH frame
-lands at (224 u / W, 224 v / H). Source: prismatic/models/backbones/vision/dinosiglip_vit.py, timm's data configs.
+The whole frame is resized to 224x224 without keeping its aspect ratio ("resize-naive"), with PIL's
+antialiased bicubic filter, once for both towers; then each tower's own mean and standard deviation. No crop:
+a pixel (u, v) of a WxH frame lands at (224 u / W, 224 v / H). Source:
+prismatic/models/backbones/vision/dinosiglip_vit.py, timm's data configs.
 """
+
 from __future__ import annotations
 
 import numpy as np

@@ -2,10 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Untrained checkpoints in the official directory layout, for the demo and for tests.
 
-Weights are random with fan-in scaling, so activations keep a sane size at any width and depth. The action head is made to answer
-roughly the noise it is shown: then samples fall in about [-1, 1] and move a robot gently, where a plainly random head
-would saturate every action. What comes out means nothing. A word-level tokenizer goes with it.
+Weights are random with fan-in scaling, so activations keep a sane size at any width and depth. The action
+head is made to answer roughly the noise it is shown: then samples fall in about [-1, 1] and move a robot
+gently, where a plainly random head would saturate every action. What comes out means nothing. A word-level
+tokenizer goes with it.
 """
+
 from __future__ import annotations
 
 import json
@@ -19,20 +21,22 @@ from tokenizers import models, pre_tokenizers
 from torch import Tensor
 
 from sqap_vla.cogact.checkpoint import SUPPORTED_BASE_VLMS
-from sqap_vla.cogact.config import CogActConfig, DecoderConfig, HeadConfig, VisionTowerConfig, sizes_of
+from sqap_vla.cogact.config import CogActConfig, DecoderConfig, HeadConfig, VisionTowerConfig
 from sqap_vla.cogact.layout import MODULES, unused_shapes, used_shapes
 from sqap_vla.cogact.prompt import EMPTY_TOKEN, build_prompt
+from sqap_vla.cogact.sizes import sizes_of
 
 SPECIAL_TOKENS = ("<unk>", "<s>", "</s>", EMPTY_TOKEN)
 WORDS = (
-    "a above and apple at away back banana basket behind below beside block blue bottle bottom bowl box brown can carrot close "
-    "closed coke counter cube cubes cup cylinder down drawer drop eggplant far first fork from front gently grasp green gripper "
-    "handle in inside into knife large last left lid lift lower middle move near next object of off on onto open orange out over "
-    "pan pepper pick pink place plate pot pull purple push put raise red release right rotate second shelf sink small "
-    "spatula sponge spoon stack stop surface table then third top toward towel turn under up upright white with wooden "
-    "yellow yogurt"
+    "a above and apple at away back banana basket behind below beside block blue bottle bottom bowl box "
+    "brown can carrot close closed coke counter cube cubes cup cylinder down drawer drop eggplant far "
+    "first fork from front gently grasp green gripper handle in inside into knife large last left lid "
+    "lift lower middle move near next object of off on onto open orange out over pan pepper pick pink "
+    "place plate pot pull purple push put raise red release right rotate second shelf sink small spatula "
+    "sponge spoon stack stop surface table then third top toward towel turn under up upright white with "
+    "wooden yellow yogurt"
 )
-# 1st and 99th percentiles: dx dy dz [m], droll dpitch dyaw [rad], gripper; of the order of each robot's real motions.
+# 99th percentiles of dx dy dz [m], droll dpitch dyaw [rad], of the order of real motions; trajectories.
 DEMO_STATISTICS = {
     "tabletop": ([0.03, 0.03, 0.03, 0.10, 0.10, 0.15], 200),
     "bridge_orig": ([0.03, 0.04, 0.035, 0.08, 0.08, 0.20], 60000),
@@ -41,33 +45,53 @@ DEMO_STATISTICS = {
 
 
 def demo_config() -> CogActConfig:
-    """About 2.5 M parameters; every mechanism of the full network, eight decoder layers so that pruning has layers to save."""
+    """2.7 M parameters: every mechanism of the full network, and layers enough for pruning to save some."""
     return CogActConfig(
-        dino=VisionTowerConfig(embed_dim=64, depth=4, num_heads=4, mlp_hidden=256, register_tokens=4, class_token=True,
-                               layer_scale=True),
+        dino=VisionTowerConfig(
+            embed_dim=64,
+            depth=4,
+            num_heads=4,
+            mlp_hidden=256,
+            register_tokens=4,
+            class_token=True,
+            layer_scale=True,
+        ),
         siglip=VisionTowerConfig(embed_dim=72, depth=4, num_heads=4, mlp_hidden=269),
-        decoder=DecoderConfig(vocab_size=192, hidden_size=128, intermediate_size=344, num_layers=8, num_heads=4, num_kv_heads=4),
+        decoder=DecoderConfig(
+            vocab_size=192, hidden_size=128, intermediate_size=344, num_layers=8, num_heads=4, num_kv_heads=4
+        ),
         head=HeadConfig(depth=4, hidden_size=96, num_heads=4, token_size=128),
     )
 
 
-def write_random_checkpoint(directory: str | Path, config: CogActConfig | None = None, seed: int = 0, step: int = 0) -> Path:
-    """Write config.json, dataset_statistics.json, tiny_sizes.json, tokenizer.json and checkpoints/step-NNNNNN.pt.
+def write_random_checkpoint(
+    directory: str | Path, config: CogActConfig | None = None, seed: int = 0, step: int = 0
+) -> Path:
+    """Write a whole directory: the JSON files, tokenizer.json and checkpoints/step-NNNNNN.pt.
 
-    config: `demo_config()` by default; its vocabulary must hold the tokenizer's words. The same config and seed give the same
-    weights. Returns the directory. Raises ValueError if the vocabulary is too small, OSError if it cannot be written.
+    config: `demo_config()` by default; its vocabulary must hold the tokenizer's words. The same config and
+    seed give the same weights. Returns the directory. Raises ValueError if the vocabulary is too small,
+    OSError if it cannot be written.
     """
     config = demo_config() if config is None else config
     tokenizer = word_level_tokenizer()
     if tokenizer.get_vocab_size() > config.decoder.vocab_size:
-        raise ValueError(f"the decoder has {config.decoder.vocab_size} embeddings and the tokenizer "
-                         f"{tokenizer.get_vocab_size()} words; give the decoder at least as many")
+        raise ValueError(
+            f"the decoder has {config.decoder.vocab_size} embeddings and the tokenizer "
+            f"{tokenizer.get_vocab_size()} words; give the decoder at least as many"
+        )
     directory = Path(directory)
     (directory / "checkpoints").mkdir(parents=True, exist_ok=True)
-    _write_json(directory / "config.json", {
-        "vla": {"type": "prism-dinosiglip-224px+oxe+diffusion", "base_vlm": SUPPORTED_BASE_VLMS[0]},
-        "run_id": f"random-seed-{seed}", "action_dim": config.head.action_dim,
-        "future_action_window_size": config.head.chunk_steps - 1, "past_action_window_size": 0})
+    _write_json(
+        directory / "config.json",
+        {
+            "vla": {"type": "prism-dinosiglip-224px+oxe+diffusion", "base_vlm": SUPPORTED_BASE_VLMS[0]},
+            "run_id": f"random-seed-{seed}",
+            "action_dim": config.head.action_dim,
+            "future_action_window_size": config.head.chunk_steps - 1,
+            "past_action_window_size": 0,
+        },
+    )
     _write_json(directory / "dataset_statistics.json", demo_statistics())
     _write_json(directory / "tiny_sizes.json", sizes_of(config))
     tokenizer.save(str(directory / "tokenizer.json"))
@@ -81,9 +105,17 @@ def write_random_checkpoint(directory: str | Path, config: CogActConfig | None =
 
 def demo_statistics() -> dict[str, Any]:
     """A dataset_statistics.json with symmetric percentiles for the tabletop, WidowX and Google robot."""
-    return {key: {"action": {"q01": [-limit for limit in limits] + [0.0], "q99": [*limits, 1.0], "mask": [True] * 6 + [False]},
-                  "num_trajectories": trajectories}
-            for key, (limits, trajectories) in DEMO_STATISTICS.items()}
+    return {
+        key: {
+            "action": {
+                "q01": [-limit for limit in limits] + [0.0],
+                "q99": [*limits, 1.0],
+                "mask": [True] * 6 + [False],
+            },
+            "num_trajectories": trajectories,
+        }
+        for key, (limits, trajectories) in DEMO_STATISTICS.items()
+    }
 
 
 def word_level_tokenizer() -> tokenizers.Tokenizer:
@@ -102,8 +134,13 @@ def random_tensors(config: CogActConfig, seed: int) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     shapes = used_shapes(config) | unused_shapes(config)
     tensors = {name: _random_tensor(name, shape, generator) for name, shape in shapes.items()}
-    _answer_the_noise({name.removeprefix("action_model.net."): tensor for name, tensor in tensors.items()
-                       if name.startswith("action_model.net.")})
+    _answer_the_noise(
+        {
+            name.removeprefix("action_model.net."): tensor
+            for name, tensor in tensors.items()
+            if name.startswith("action_model.net.")
+        }
+    )
     return tensors
 
 
@@ -124,8 +161,8 @@ def _random_tensor(name: str, shape: tuple[int, ...], generator: torch.Generator
 def _answer_the_noise(net: dict[str, Tensor]) -> None:
     """Let the head pass its input through: epsilon = x + a small function of x, timestep and cognition.
 
-    x enters in the first channels, the position table gives every token the same spread (so that the final LayerNorm hardly
-    rescales x), the blocks add little, and the final linear reads the first channels back.
+    x enters in the first channels, the position table gives every token the same spread (so that the final
+    LayerNorm hardly rescales x), the blocks add little, and the final linear reads the first channels back.
     """
     dim, action_dim = net["x_embedder.linear.weight"].shape
     spread = torch.ones(dim)

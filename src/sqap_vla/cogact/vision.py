@@ -2,12 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """DINOv2 and SigLIP side by side, and the projector into the decoder's embedding space.
 
-Features are the output of the last block but one, without the final norm and without prefix tokens, so a tower of `depth`
-blocks builds and runs depth-1 of them. The 256 patches are in row-major order: token = 16 * row + column.
+Features are the output of the last block but one, without the final norm and without prefix tokens, so a
+tower of `depth` blocks builds and runs depth-1 of them. The 256 patches are in row-major order: token = 16 *
+row + column.
 
 Source: prismatic/models/backbones/vision/dinosiglip_vit.py (get_intermediate_layers(n={len(blocks) - 2})),
 timm/models/vision_transformer.py, prismatic/util/nn_utils.py (FusedMLPProjector).
 """
+
 from __future__ import annotations
 
 import torch
@@ -28,7 +30,7 @@ class VisionBackbone(nn.Module):
         self.siglip_featurizer = VisionTransformer(siglip)
 
     def forward(self, dino: Tensor, siglip: Tensor) -> Tensor:
-        """Two pictures [B, 3, 224, 224], normalised for each tower -> fused features [B, N, D_dino + D_siglip]."""
+        """Pictures [B, 3, 224, 224], normalised for each tower -> features [B, N, D_dino + D_siglip]."""
         return torch.cat([self.dino_featurizer(dino), self.siglip_featurizer(siglip)], dim=2)
 
 
@@ -51,13 +53,16 @@ class VisionTransformer(nn.Module):
         x = self.embed(picture)  # [B, P + N, D]
         for block in self.blocks:
             x = block(x)  # [B, P + N, D]
-        return x[:, self.num_prefix_tokens:]  # [B, N, D]
+        return x[:, self.num_prefix_tokens :]  # [B, N, D]
 
     def embed(self, picture: Tensor) -> Tensor:
-        """Picture [B, 3, 224, 224] -> [class token, registers, patches] as the first block sees them [B, P + N, D]."""
+        """Picture [B, 3, 224, 224] -> class token, registers, patches [B, P + N, D]."""
         patches = self.patch_embed(picture) + self.pos_embed  # [B, N, D]
-        prefix = [getattr(self, name).expand(patches.shape[0], -1, -1)
-                  for name in ("cls_token", "reg_token") if hasattr(self, name)]
+        prefix = [
+            getattr(self, name).expand(patches.shape[0], -1, -1)
+            for name in ("cls_token", "reg_token")
+            if hasattr(self, name)
+        ]
         return torch.cat([*prefix, patches], dim=1)  # [B, P + N, D]
 
 
@@ -96,7 +101,7 @@ class LayerScale(nn.Module):
 
 
 class Projector(nn.Module):
-    """Fused vision features -> visual tokens of the decoder: three linears, four times wider in the middle, exact GELU."""
+    """Fused vision features -> visual tokens: three linears, four times wider in the middle, exact GELU."""
 
     def __init__(self, vision_dim: int, decoder_dim: int) -> None:
         super().__init__()
