@@ -151,6 +151,8 @@ def test_instruction_changes_by_parameter_and_by_topic(at_home: Client) -> None:
     at_home.trigger("reset")
     at_home.frame()
     assert at_home.episode()["instruction"] == "pick up the green cube"  # kept for later episodes
+    assert at_home.set_parameter("instruction", "pick up the blue cube").successful  # as it was set before
+    at_home.wait(lambda: at_home.last("instruction").data == "pick up the blue cube", "the parameter again")
     refused = at_home.set_parameter("instruction", "make coffee")
     assert not refused.successful and "it knows: pick up the red cube" in refused.reason
 

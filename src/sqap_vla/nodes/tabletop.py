@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The simulated robot as a ROS node: camera, joints and transforms out, twist and gripper in.
 
-Out: /clock; camera/image_raw, camera/camera_info; TF base_link -> gripper_tcp and, static, base_link ->
-camera_optical_frame; joint_states; instruction, ~/success (Bool), ~/episode (String, JSON), latched. In:
-command/twist, command/gripper, instruction. Services: ~/reset (next episode), ~/step (one frame, lockstep
-only).
+Out: /clock; camera/image_raw, camera/camera_info; joint_states; TF base_link -> gripper_tcp and, static,
+base_link -> camera_optical_frame; latched: instruction, ~/success (Bool), ~/episode (String, JSON).
+In: command/twist, command/gripper, instruction.
+Services: ~/reset (next episode), ~/step (one frame, lockstep only).
 
 Time runs in ticks of 0.04 s. It never jumps back, not even at a reset, so that consumers' TF buffers stay
 valid. All rendering happens on the thread that spins the node: use a single-threaded executor.
@@ -20,6 +20,7 @@ from builtin_interfaces.msg import Time
 from rclpy.clock import Clock, ClockType
 from rclpy.logging import get_logger
 from rclpy.node import Node
+from rclpy.parameter import Parameter
 from std_msgs.msg import Bool, String
 from std_srvs.srv import Trigger
 
@@ -46,7 +47,7 @@ class TabletopNode(Node):
         self._settings = declare(self, TabletopParameters)
         self._env = TabletopEnv(self._settings.environment())
         self._sim_ns, self._frame_ns = START_NS, START_NS
-        self._next_seed, self._instruction = self._settings.seed, self._settings.instruction
+        self._next_seed = self._settings.seed
         self._episode, self._successes, self._seed = 0, 0, 0
         self._ticks = self._frames = 0
         self._ended_ns: int | None = None
@@ -55,7 +56,7 @@ class TabletopNode(Node):
         self._output = RobotOutput(self, self._env, self._settings)
         self._success_topic = self.create_publisher(Bool, "~/success", qos.latched())
         self._episode_topic = self.create_publisher(String, "~/episode", qos.latched())
-        self._instruction_topic = InstructionTopic(self, self._change_instruction)
+        self._instruction_topic = InstructionTopic(self, self._hear_instruction)
         self._commands = CommandInput(
             self, self._settings.base_frame, self._settings.command_timeout_s, self._now_ns
         )
@@ -109,17 +110,14 @@ class TabletopNode(Node):
         self._output.publish_frame(self._rgb, stamp_msg(self._frame_ns))
 
     def _step_frame(self) -> None:
+        if not self._begun():
+            return
         twist, frames, episode = self._commands.twist_since(self._frame_ns), self._frames, self._episode
         while (self._frames, self._episode) == (frames, episode):
             self._tick(twist)
 
     def _tick(self, twist: np.ndarray) -> None:
-        delay_ns = round(self._settings.reset_delay_s * 1e9)
-        if (
-            self._ended_ns is not None
-            and self._settings.auto_reset
-            and self._sim_ns - self._ended_ns >= delay_ns
-        ):
+        if self._reset_is_due():
             self._start_episode()
             return
         *_, terminated, _, _ = self._env.step(np.append(twist * TICK_S, self._commands.gripper_open))
@@ -133,6 +131,11 @@ class TabletopNode(Node):
         if self._ended_ns is None and (terminated or self._frames >= self._settings.max_steps):
             self._end_episode(success=terminated)
 
+    def _reset_is_due(self) -> bool:
+        if self._ended_ns is None or not self._settings.auto_reset:
+            return False
+        return self._sim_ns - self._ended_ns >= self._settings.reset_delay_s * 1e9
+
     def _publish_frame(self, stamp: Time) -> None:
         self._frame_ns = stamp.sec * 1_000_000_000 + stamp.nanosec
         self._commands.start_frame()
@@ -144,9 +147,8 @@ class TabletopNode(Node):
     def _start_episode(self) -> None:
         """Resets the scene; takes one tick, so that no two states share a stamp."""
         self._seed, self._next_seed = self._next_seed, self._next_seed + 1
-        self._env.reset(
-            seed=self._seed, options={"instruction": self._instruction} if self._instruction else None
-        )
+        instruction = self._settings.instruction
+        self._env.reset(seed=self._seed, options={"instruction": instruction} if instruction else None)
         self._episode += 1
         self._ticks = 0
         self._commands.forget()
@@ -169,48 +171,31 @@ class TabletopNode(Node):
     def _report(self, state: str) -> None:
         """state: running, success or timeout."""
         self._success_topic.publish(Bool(data=state == "success"))
-        self._episode_topic.publish(
-            String(
-                data=json.dumps(
-                    {
-                        "episode": self._episode,
-                        "seed": self._seed,
-                        "instruction": self._env.task.instruction,
-                        "state": state,
-                        "steps": self._frames,
-                        "successes": self._successes,
-                    }
-                )
-            )
-        )
+        episode = {"episode": self._episode, "seed": self._seed, "instruction": self._env.task.instruction}
+        counts = {"state": state, "steps": self._frames, "successes": self._successes}
+        self._episode_topic.publish(String(data=json.dumps(episode | counts)))
 
-    def _change_instruction(self, text: str) -> None:
-        """A new task for the scene as it stands, and for the episodes after it."""
-        try:
-            self._env.set_instruction(text)
-        except ValueError as error:
-            self.get_logger().warning(f"instruction ignored: {error}")
-            return
-        self._instruction = self._env.task.instruction
-        self._begin_task()
+    def _hear_instruction(self, text: str) -> None:
+        """Another node's sentence becomes the parameter, which refuses what is no task of the tabletop."""
+        result = self.set_parameters([Parameter("instruction", value=text)])[0]
+        if not result.successful:
+            self.get_logger().warning(f"instruction not followed: {result.reason}")
 
     def _apply(self, settings: TabletopParameters) -> None:
+        """New parameters; a new instruction holds for the scene as it stands and for later episodes."""
         before, self._settings = self._settings, settings
         if settings.seed != before.seed:
             self._next_seed = settings.seed
-        if settings.instruction != before.instruction:
-            self._instruction = settings.instruction
-            if settings.instruction:
-                self._change_instruction(settings.instruction)
+        if self._episode and settings.instruction and settings.instruction != before.instruction:
+            self._env.set_instruction(settings.instruction)
+            self._begin_task()
 
     # Services
 
     def _on_reset(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         self._start_episode()
-        response.success, response.message = (
-            True,
-            f"episode {self._episode}, seed {self._seed}: {self._env.task.instruction}",
-        )
+        response.success = True
+        response.message = f"episode {self._episode}, seed {self._seed}: {self._env.task.instruction}"
         return response
 
     def _on_step(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:

@@ -8,6 +8,7 @@ crashing inside the driver.
 from __future__ import annotations
 
 import threading
+import weakref
 
 import mujoco
 import numpy as np
@@ -25,6 +26,8 @@ class CameraRenderer:
             self._renderer = mujoco.Renderer(scene.model, scene.camera.height_px, scene.camera.width_px)
         except (ImportError, RuntimeError, mujoco.FatalError) as error:
             raise RenderingError(f"no off-screen OpenGL context ({error}); {REMEDY}") from error
+        # Also at exit, while the OpenGL bindings are still there: later, OSMesa's clean-up fails noisily.
+        self._finalizer = weakref.finalize(self, self._renderer.close)
 
     def rgb(self) -> np.ndarray:
         """The current image, uint8 [H, W, 3].
@@ -46,7 +49,7 @@ class CameraRenderer:
 
     def close(self) -> None:
         """Frees the OpenGL context."""
-        self._renderer.close()
+        self._finalizer()
 
     def _update(self) -> None:
         if threading.get_ident() != self._thread:
