@@ -1,13 +1,14 @@
 # Copyright 2026 The sqap_vla Authors
 # SPDX-License-Identifier: Apache-2.0
-"""Kills a writer at every file operation and at random moments; run as a process of its own by test_writer.py.
+"""Kills a writer at every file operation and at random moments; test_writer.py runs it as a process.
 
     killed_writer.py FIRST SECOND OUT
 
-OUT is an artifact of one checkpoint; a forked writer turns it into the other's and is killed with SIGKILL on the way. After each
-kill the artifact must load and be one of the two. Prints how many writers were killed before, and how many after the new
-manifest took effect.
+OUT is an artifact of one checkpoint; a forked writer turns it into the other's and is killed with SIGKILL on
+the way. After each kill the artifact must load and be one of the two. Prints how many writers were killed
+before, and how many after the new manifest took effect.
 """
+
 from __future__ import annotations
 
 import os
@@ -31,13 +32,22 @@ def write(checkpoint: Path, out: Path, kill_at: int | None) -> None:
 
     def audit(event: str, arguments: tuple[object, ...]) -> None:
         nonlocal seen
-        if kill_at is not None and arguments and str(arguments[0]).startswith(str(out)):  # open, os.mkdir, os.rename, ...
+        if (
+            kill_at is not None and arguments and str(arguments[0]).startswith(str(out))
+        ):  # open, os.mkdir, os.rename, ...
             seen += 1
             if seen == kill_at:
                 os.kill(os.getpid(), signal.SIGKILL)
 
     sys.addaudithook(audit)
-    write_artifact(checkpoint, out, torch.bfloat16, tokenizer=checkpoint, lock_timeout_s=10.0, max_shard_bytes=SMALL_SHARD_BYTES)
+    write_artifact(
+        checkpoint,
+        out,
+        torch.bfloat16,
+        tokenizer=checkpoint,
+        lock_timeout_s=10.0,
+        max_shard_bytes=SMALL_SHARD_BYTES,
+    )
 
 
 def run(checkpoint: Path, out: Path, kill_at: int | None, kill_after_s: float | None = None) -> bool:
@@ -82,7 +92,12 @@ def main(first: Path, second: Path, out: Path) -> None:
     kill_one(None)
     manifest = verify_artifact(out)
     left = {path.name for path in out.iterdir()}
-    assert left == {"manifest.json", ".lock", manifest.tokenizer_directory, *(entry.name for entry in manifest.shards)}, left
+    assert left == {
+        "manifest.json",
+        ".lock",
+        manifest.tokenizer_directory,
+        *(entry.name for entry in manifest.shards),
+    }, left
     print(counts["before"], counts["after"])
 
 

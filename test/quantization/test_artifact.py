@@ -1,48 +1,36 @@
 # Copyright 2026 The sqap_vla Authors
 # SPDX-License-Identifier: Apache-2.0
-"""Loading: the same model as from the checkpoint, memory-mapped, and every defect refused with a reason."""
+"""Loading: the same model as from the checkpoint, memory-mapped; and preparing one for a node."""
+
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from artifact_files import flip_a_bit
 
 from sqap_vla.cogact.checkpoint import fingerprint, load_checkpoint
 from sqap_vla.cogact.errors import CheckpointError, TokenizerError
 from sqap_vla.cogact.prompt import Tokenizer
 from sqap_vla.quantization import artifact as module
-from sqap_vla.quantization.artifact import (ArtifactError, default_artifact_dir, is_artifact, load_artifact, open_model,
-                                            prepare_artifact, tokenizer_path, verify_artifact, write_artifact)
-from sqap_vla.quantization.manifest import encode, read_manifest
+from sqap_vla.quantization.artifact import (
+    ArtifactError,
+    default_artifact_dir,
+    is_artifact,
+    load_artifact,
+    open_model,
+    prepare_artifact,
+    tokenizer_path,
+    verify_artifact,
+    write_artifact,
+)
+from sqap_vla.quantization.manifest import read_manifest
 
 F32, BF16 = torch.float32, torch.bfloat16
-
-
-@pytest.fixture(scope="module")
-def made(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An artifact that tests only read."""
-    directory = tmp_path_factory.mktemp("artifact") / "made"
-    write_artifact(checkpoint, directory, BF16, tokenizer=checkpoint, max_shard_bytes=100_000)
-    return directory
-
-
-@pytest.fixture
-def copy(made: Path, tmp_path: Path) -> Path:
-    """An artifact that a test may damage."""
-    return shutil.copytree(made, tmp_path / "copy")
-
-
-def first_shard(directory: Path) -> Path:
-    return directory / read_manifest(directory).shards[0].name
 
 
 @pytest.mark.parametrize("dtype", [F32, BF16])
@@ -69,7 +57,9 @@ def test_open_model_takes_either_kind(checkpoint: Path, made: Path):
 
 
 def test_another_precision_than_the_artifacts_is_refused(made: Path):
-    with pytest.raises(ArtifactError, match="is bfloat16, asked for is float32; an artifact runs at its own precision"):
+    with pytest.raises(
+        ArtifactError, match="is bfloat16, asked for is float32; an artifact runs at its own precision"
+    ):
         open_model(made, dtype=F32)
 
 
@@ -79,7 +69,9 @@ def test_a_checkpoint_that_is_unusable_keeps_its_own_reason(tmp_path: Path):
 
 
 def test_the_tokenizer_comes_along(checkpoint: Path, made: Path, tmp_path: Path):
-    from_artifact, from_checkpoint = (Tokenizer.from_path(tokenizer_path(path)) for path in (made, checkpoint))
+    from_artifact, from_checkpoint = (
+        Tokenizer.from_path(tokenizer_path(path)) for path in (made, checkpoint)
+    )
     assert from_artifact.encode("pick up the red cube") == from_checkpoint.encode("pick up the red cube")
     write_artifact(checkpoint, tmp_path / "bare", F32)
     with pytest.raises(TokenizerError, match="must hold one tokenizer.json"):
@@ -89,114 +81,34 @@ def test_the_tokenizer_comes_along(checkpoint: Path, made: Path, tmp_path: Path)
 MEASURE = """
 import sys, torch
 from sqap_vla.quantization.artifact import load_artifact
+
 def anonymous_bytes():
     lines = dict(line.split(":") for line in open("/proc/self/status") if ":" in line)
     return sum(int(lines[key].split()[0]) * 1024 for key in ("RssAnon", "RssShmem"))
-load_artifact(sys.argv[1])  # torch imports much of itself on first use
+
+load_artifact(sys.argv[1])  # torch imports much on first use
+
 start = anonymous_bytes()
+
 loaded = load_artifact(sys.argv[2])
-total = sum(float(p.float().abs().max()) for p in loaded.model.parameters())  # every page has been read
+
+total = sum(float(p.float().abs().max()) for p in loaded.model.parameters())  # every page is read
+
 print(anonymous_bytes() - start)
 """
 
 
-def test_loading_copies_no_weights(made: Path, large_checkpoint: tuple[Path, int, int], tmp_path: Path,
-                                   run_python: Callable[..., str]):
+def test_loading_copies_no_weights(
+    made: Path, large_checkpoint: tuple[Path, int, int], tmp_path: Path, run_python: Callable[..., str]
+):
     path, total_bytes, largest_bytes = large_checkpoint
     write_artifact(path, tmp_path / "a", F32)
     assert int(run_python(MEASURE, made, tmp_path / "a")) < 2 * largest_bytes < total_bytes / 5
 
 
-# Defects
-
-def truncate(directory: Path) -> None:
-    os.truncate(first_shard(directory), 100)
-
-
-def flip_a_bit(directory: Path) -> None:
-    content = bytearray(first_shard(directory).read_bytes())
-    content[-3] ^= 4
-    first_shard(directory).write_bytes(content)
-
-
-def link_out(directory: Path) -> None:
-    outside = directory.parent / "outside"
-    first_shard(directory).rename(outside)
-    first_shard(directory).symlink_to(outside)
-
-
-def link_the_tokenizer_out(directory: Path) -> None:
-    tokenizer = directory / read_manifest(directory).tokenizer_directory
-    tokenizer.rename(directory.parent / "outside")
-    tokenizer.symlink_to(directory.parent / "outside")
-
-
-def swap_the_tokenizer(directory: Path) -> None:
-    path = tokenizer_path(directory) / "tokenizer.json"
-    path.write_bytes(path.read_bytes().replace(b"pick", b"kick"))
-
-
-def change(**values: object) -> Callable[[Path], None]:
-    """A manifest that is signed but wrong."""
-    def apply(directory: Path) -> None:
-        (directory / "manifest.json").write_bytes(encode(replace(read_manifest(directory), **values)))
-    return apply
-
-
-def drop_a_shard(directory: Path) -> None:
-    change(shards=read_manifest(directory).shards[1:])(directory)
-
-
-def claim_float32(directory: Path) -> None:
-    change(dtype="float32")(directory)
-
-
-@pytest.mark.parametrize("damage, reason", [
-    (truncate, "has 100 bytes, the manifest says .*; it is truncated or was changed"),
-    (flip_a_bit, "has sha256 .*; it is damaged"),
-    (lambda directory: first_shard(directory).unlink(), "cannot read .*No such file"),
-    (link_out, "is not a regular file; an artifact holds no links"),
-    (link_the_tokenizer_out, "is a link; an artifact holds none"),
-    (swap_the_tokenizer, "tokenizer.json has sha256 .*; it is damaged"),
-    (drop_a_shard, "lacks .* tensors of the model, first vision_backbone"),
-    (claim_float32, "is BF16 .*; the model has F32"),
-    (change(model_config={}), "model_config or norm_stats is not usable"),
-    (change(model_config={"dino": 3}), "model_config or norm_stats is not usable"),
-    (change(norm_stats={}), "model_config or norm_stats is not usable"),
-    (change(norm_stats={"bridge_orig": {"action": {"q01": "x", "q99": []}}}), "'bridge_orig' is not usable"),
-    (lambda directory: (directory / "manifest.json").unlink(), "cannot read .*manifest.json: No such file"),
-])
-def test_a_defect_is_refused_with_its_reason(copy: Path, damage: Callable[[Path], None], reason: str):
-    damage(copy)
-    with pytest.raises(ArtifactError, match=reason):
-        load_artifact(copy)
-
-
-def test_sizes_are_checked_even_without_checksums(copy: Path):
-    load_artifact(copy, verify=False)
-    truncate(copy)
-    with pytest.raises(ArtifactError, match="truncated"):
-        load_artifact(copy, verify=False)
-
-
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.data(), verify=st.booleans())
-def test_changed_bytes_of_any_file_raise_nothing_else(made: Path, tmp_path: Path, data: st.DataObject, verify: bool):
-    target = tmp_path / "fuzzed"
-    shutil.rmtree(target, ignore_errors=True)
-    shutil.copytree(made, target)
-    file = target / data.draw(st.sampled_from(["manifest.json", first_shard(made).name]))
-    content = file.read_bytes()
-    position = data.draw(st.integers(0, min(len(content) - 1, 5000)))
-    patch = data.draw(st.binary(min_size=1, max_size=6))
-    file.write_bytes(content[:position] + patch + content[position + len(patch):])
-    try:
-        load_artifact(target, verify=verify)
-    except ArtifactError:
-        pass
-
-
-def test_a_reader_follows_a_writer_that_replaces_the_artifact(copy: Path, other_checkpoint: Path, monkeypatch):
+def test_a_reader_follows_a_writer_that_replaces_the_artifact(
+    copy: Path, other_checkpoint: Path, monkeypatch
+):
     """The old shards are gone between reading the manifest and reading them."""
     read, calls = read_manifest, []
 
@@ -220,11 +132,14 @@ def test_a_mapped_model_survives_its_replacement(copy: Path, other_checkpoint: P
 
 # Preparing
 
+
 def test_the_cache_is_keyed_by_content_and_dtype(checkpoint: Path, tmp_path: Path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     prepared = prepare_artifact(checkpoint, dtype=BF16)
     assert prepared.directory == tmp_path / "sqap_vla" / "artifacts" / f"{fingerprint(checkpoint)}-bfloat16"
-    assert [entry.name for entry in prepared.manifest.tokenizer] == ["tokenizer.json"], "the one beside the checkpoint"
+    assert [entry.name for entry in prepared.manifest.tokenizer] == ["tokenizer.json"], (
+        "the one beside the checkpoint"
+    )
     assert prepare_artifact(checkpoint, dtype=BF16) == prepared
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")
     assert default_artifact_dir("f", F32) == Path.home() / ".cache" / "sqap_vla" / "artifacts" / "f-float32"
@@ -239,10 +154,14 @@ def test_an_artifact_is_verified_as_it_is(copy: Path):
         prepare_artifact(copy)
 
 
-def test_an_unknown_unnorm_key_is_refused_before_anything_is_written(checkpoint: Path, copy: Path, tmp_path: Path):
+def test_an_unknown_unnorm_key_is_refused_before_anything_is_written(
+    checkpoint: Path, copy: Path, tmp_path: Path
+):
     known = ", ".join(sorted(json.loads((checkpoint / "dataset_statistics.json").read_text())))
     for path in (checkpoint, copy):
-        with pytest.raises(CheckpointError, match=f"unnorm_key 'bridge' is not in dataset_statistics.json; it has: {known}"):
+        with pytest.raises(
+            CheckpointError, match=f"unnorm_key 'bridge' is not in dataset_statistics.json; it has: {known}"
+        ):
             prepare_artifact(path, tmp_path / "a", unnorm_key="bridge")
     assert not (tmp_path / "a").exists()
     prepare_artifact(checkpoint, tmp_path / "a", unnorm_key="bridge_orig")

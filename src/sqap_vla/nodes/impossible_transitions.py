@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """A lifecycle request that the present state does not allow is refused, and the node lives on.
 
-rclpy raises RCLError out of the service callback (ros2/rclpy#1209), which ends the executor and with it the process: a second
-`ros2 lifecycle set ... activate` would stop a robot's policy.
+rclpy raises RCLError out of the service callback (ros2/rclpy#1209), which ends the executor and with it the
+process: a second `ros2 lifecycle set ... activate` would stop a robot's policy.
 """
+
 from __future__ import annotations
 
 from lifecycle_msgs.srv import ChangeState

@@ -4,21 +4,22 @@
 
     configure    validates the checkpoint, writes the artifact (or re-uses the one on disk), verifies it
     activate     announces it: ~/manifest, std_msgs/String with JSON, latched
-    ~/reload     std_srvs/Trigger: reads the parameters and the checkpoint again; announces the result where active
+    ~/reload     std_srvs/Trigger: reads parameters and checkpoint again; announces the result where active
     ~/status     diagnostic_msgs/DiagnosticStatus, latched, every second and at every change
 
-A transition that fails leaves the reason in the log and in ~/status; the node stays unconfigured and can be configured again. A
-reload that fails leaves the announced artifact in place. Configuring takes minutes for a 30 GB checkpoint and occupies the
-node's executor; ~/status tells how far it is meanwhile. The manifest exists as a topic only while the node is active, so that a
-late joiner never gets one from a node that has been deactivated.
+A transition that fails leaves the reason in the log and in ~/status; the node stays unconfigured and can be
+configured again. A reload that fails leaves the announced artifact in place. Configuring takes minutes for a
+30 GB checkpoint and occupies the node's executor; ~/status tells how far it is meanwhile. The manifest exists
+as a topic only while the node is active, so that a late joiner never gets one from a node that has been
+deactivated.
 """
+
 from __future__ import annotations
 
 import json
 import signal
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,8 @@ from std_srvs.srv import Trigger
 from sqap_vla.nodes import qos
 from sqap_vla.nodes.impossible_transitions import refuse_impossible_transitions
 from sqap_vla.nodes.lifecycle import guarded
-from sqap_vla.nodes.parameters import ParameterError, declare, on_change, parameter
+from sqap_vla.nodes.model_loader_parameters import ModelLoaderParameters
+from sqap_vla.nodes.parameters import ParameterError, declare, on_change
 from sqap_vla.quantization.artifact import PreparedArtifact, Progress, prepare_artifact
 
 SUCCESS = TransitionCallbackReturn.SUCCESS
@@ -46,23 +48,8 @@ LOG_PERIOD_S = 5.0
 READY = "artifact is ready, not announced"
 
 
-@dataclass(frozen=True)
-class ModelLoaderParameters:
-    """Take effect with the next configure or reload. For an artifact directory, tokenizer and artifact_dir have no effect."""
-
-    checkpoint: str = parameter("", "CogACT checkpoint directory, or an artifact directory, which is verified and announced.")
-    tokenizer: str = parameter("", "Hugging Face tokenizer that is copied into the artifact: a tokenizer.json or a directory. "
-                                   "'': the one beside the checkpoint, where there is one.")
-    artifact_dir: str = parameter("", "Directory the artifact is written to. "
-                                      "'': ~/.cache/sqap_vla/artifacts/<fingerprint>-<dtype> ($XDG_CACHE_HOME is heeded).")
-    dtype: str = parameter("auto", "Type of vision and language model; auto: bfloat16 on cuda, float32 on cpu.",
-                           choices=("auto", "float32", "bfloat16"))
-    unnorm_key: str = parameter("", "Entry of dataset_statistics.json that must be there; '': not checked.")
-
-
 class ShutdownRequested(RuntimeError):
     """The process was asked to end while an artifact was prepared."""
-
 
 
 class ModelLoaderNode(LifecycleNode):
@@ -78,7 +65,9 @@ class ModelLoaderNode(LifecycleNode):
         self._status_publisher = self.create_publisher(DiagnosticStatus, "~/status", qos.latched())
         self._status_time_s = self._log_time_s = 0.0
         self._level, self._message = WARN, "not configured"
-        self.create_timer(STATUS_PERIOD_S, self._publish_status, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self.create_timer(
+            STATUS_PERIOD_S, self._publish_status, clock=Clock(clock_type=ClockType.STEADY_TIME)
+        )
         self.create_service(Trigger, "~/reload", self._on_reload)
         self._publish_status()
 
@@ -135,14 +124,21 @@ class ModelLoaderNode(LifecycleNode):
     def _prepare(self) -> None:
         parameters = self._settings
         if not parameters.checkpoint:
-            raise ParameterError("parameter checkpoint is empty; set it to a CogACT checkpoint directory or an artifact directory")
+            raise ParameterError(
+                "parameter checkpoint is empty; set it to a CogACT checkpoint or an artifact directory"
+            )
         self._prepared = prepare_artifact(
-            Path(parameters.checkpoint), artifact_dir=Path(parameters.artifact_dir) if parameters.artifact_dir else None,
+            Path(parameters.checkpoint),
+            artifact_dir=Path(parameters.artifact_dir) if parameters.artifact_dir else None,
             dtype=None if parameters.dtype == "auto" else getattr(torch, parameters.dtype),
-            tokenizer=Path(parameters.tokenizer) if parameters.tokenizer else None, unnorm_key=parameters.unnorm_key,
-            progress=self._on_progress)
-        self.get_logger().info(f"artifact {self._prepared.directory} is ready, "
-                               f"fingerprint {self._prepared.manifest.source.fingerprint}")
+            tokenizer=Path(parameters.tokenizer) if parameters.tokenizer else None,
+            unnorm_key=parameters.unnorm_key,
+            progress=self._on_progress,
+        )
+        self.get_logger().info(
+            f"artifact {self._prepared.directory} is ready, "
+            f"fingerprint {self._prepared.manifest.source.fingerprint}"
+        )
         self._report(WARN, READY)
 
     def _announce(self) -> None:
@@ -162,7 +158,7 @@ class ModelLoaderNode(LifecycleNode):
     # Parameters and services
 
     def _set_parameters(self, parameters: ModelLoaderParameters) -> None:
-        self._settings = parameters  # takes effect with the next configure or reload
+        self._settings = parameters
 
     def _on_reload(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         if self._prepared is None:
@@ -172,12 +168,14 @@ class ModelLoaderNode(LifecycleNode):
             self._prepare()
             if self._manifest_publisher is not None:
                 self._announce()
-        except (ValueError, ShutdownRequested) as error:  # checkpoint, tokenizer, artifact and parameter errors
-            response.success, response.message = False, f"reload failed, {self._prepared.directory} stays: {error}"
+        except (ValueError, OSError, ShutdownRequested) as error:  # as `guarded` has it for transitions
+            response.success = False
+            response.message = f"reload failed, {self._prepared.directory} stays: {error}"
             self.get_logger().error(response.message)
             self._report(WARN, response.message)
             return response
-        response.success, response.message = True, f"{self._prepared.directory} {self._prepared.manifest.source.fingerprint}"
+        response.success = True
+        response.message = f"{self._prepared.directory} {self._prepared.manifest.source.fingerprint}"
         return response
 
     # Status
@@ -201,20 +199,34 @@ class ModelLoaderNode(LifecycleNode):
         if not self.context.ok():  # the process is ending; there is nobody to tell
             return
         self._status_time_s = time.monotonic()
-        values = {"checkpoint": self._settings.checkpoint, "announced": str(self._manifest_publisher is not None).lower()}
+        values = {
+            "checkpoint": self._settings.checkpoint,
+            "announced": str(self._manifest_publisher is not None).lower(),
+        }
         if self._prepared is not None:
             manifest = self._prepared.manifest
-            values |= {"artifact_dir": str(self._prepared.directory), "fingerprint": manifest.source.fingerprint,
-                       "dtype": manifest.dtype, "size_bytes": str(manifest.size_bytes), "created": manifest.created}
-        self._status_publisher.publish(DiagnosticStatus(
-            level=self._level, name="sqap_vla: model_loader", message=self._message, hardware_id="sqap_vla",
-            values=[KeyValue(key=key, value=value) for key, value in values.items()]))
+            values |= {
+                "artifact_dir": str(self._prepared.directory),
+                "fingerprint": manifest.source.fingerprint,
+                "dtype": manifest.dtype,
+                "size_bytes": str(manifest.size_bytes),
+                "created": manifest.created,
+            }
+        self._status_publisher.publish(
+            DiagnosticStatus(
+                level=self._level,
+                name="sqap_vla: model_loader",
+                message=self._message,
+                hardware_id="sqap_vla",
+                values=[KeyValue(key=key, value=value) for key, value in values.items()],
+            )
+        )
 
 
 def main(args: list[str] | None = None) -> int:
     """Runs the node until SIGINT or SIGTERM. Returns 0, or 1 where it could not start."""
-    # rclpy's own handlers end the context, which ends the spinning, and also a preparation (see _on_progress). Then rclpy calls
-    # this handler; Python's default would raise KeyboardInterrupt, the second time in the middle of the clean-up.
+    # rclpy's own handlers end the context, which ends the spinning, and a preparation too (_on_progress).
+    # Then rclpy calls this one; Python's default would raise KeyboardInterrupt, even amid the clean-up.
     signal.signal(signal.SIGINT, lambda signum, frame: None)
     rclpy.init(args=args)
     try:

@@ -18,9 +18,9 @@ import torch
 
 from sqap_vla.cogact.checkpoint import LoadedCheckpoint, fingerprint, load_checkpoint, load_statistics
 from sqap_vla.cogact.config import CogActConfig
-from sqap_vla.cogact.sizes import resolve_config
 from sqap_vla.cogact.layout import build_on_meta
 from sqap_vla.cogact.normalization import ActionStatistics, statistics_for, statistics_from_dict
+from sqap_vla.cogact.sizes import resolve_config
 from sqap_vla.quantization.manifest import (
     MANIFEST_NAME,
     ArtifactError,
@@ -154,13 +154,13 @@ def open_model(
 def _require_dtype(directory: Path, manifest: Manifest, dtype: torch.dtype | None) -> None:
     if dtype is not None and dtype_name(dtype) != manifest.dtype:
         raise ArtifactError(
-            f"artifact {directory} is {manifest.dtype}, asked for is {dtype_name(dtype)}; an artifact runs at "
-            "its own precision: ask for that, or give the checkpoint it was made from"
+            f"artifact {directory} is {manifest.dtype}, asked for is {dtype_name(dtype)}; "
+            "an artifact runs at its own precision: ask for that, or give the checkpoint it was made from"
         )
 
 
 def tokenizer_path(path: str | Path) -> Path:
-    """Where `Tokenizer.from_path` is to look for the tokenizer of a checkpoint or artifact directory, which may be in vain.
+    """Where `Tokenizer.from_path` finds the tokenizer of a checkpoint or artifact directory, if it has one.
 
     Raises ArtifactError for an unsound manifest.
     """

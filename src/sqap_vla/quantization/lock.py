@@ -1,6 +1,6 @@
 # Copyright 2026 The sqap_vla Authors
 # SPDX-License-Identifier: Apache-2.0
-"""One writer per directory, between processes: flock on a file in it, which the kernel releases when the holder ends."""
+"""One writer per directory, between processes: flock on a file in it, released when its holder ends."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _POLL_S = 0.1
 
 @contextmanager
 def directory_lock(directory: Path, timeout_s: float, waiting: Callable[[], None]) -> Iterator[None]:
-    """Holds the directory's lock; calls waiting() again and again meanwhile. Raises TimeoutError, or OSError of the file."""
+    """Holds the directory's lock; calls waiting() while it waits. Raises TimeoutError or OSError."""
     descriptor = os.open(directory / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         deadline_s = time.monotonic() + timeout_s

@@ -3,7 +3,7 @@
 """The manifest of an artifact directory: what is in it, what it was made of, and the checksum of everything.
 
     manifest.json                              this file; the only name that is fixed
-    model-<token>-00001-of-00008.safetensors   weights, one token per writing, so that two generations lie side by side
+    model-<token>-00001-of-00008.safetensors   weights; a token for each writing, so that two can lie here
     tokenizer-<token>/tokenizer.json ...       the tokenizer, where one was given
     .lock                                      held by the process that writes
 
@@ -43,7 +43,7 @@ def rewrite_remedy(directory: Path) -> str:
 
 @dataclass(frozen=True)
 class FileEntry:
-    """One file of the artifact. name: plain file name; size_bytes: its exact size; sha256: of its content, lower-case hex."""
+    """One file of the artifact. name: plain file name; size_bytes: exact; sha256: lower-case hex."""
 
     name: str
     size_bytes: int
@@ -64,7 +64,7 @@ class FileEntry:
 
 @dataclass(frozen=True)
 class Source:
-    """The checkpoint that the weights came from. name: of its directory; weights: of its .pt; fingerprint: of its content."""
+    """The checkpoint. name: of its directory; weights, step: of its .pt file; fingerprint: of its content."""
 
     name: str
     weights: str
@@ -152,7 +152,7 @@ def _checksum(body: Mapping[str, Any]) -> str:
 
 
 def encode(manifest: Manifest) -> bytes:
-    """The bytes of manifest.json. Raises ValueError where model_config or norm_stats holds what JSON cannot (NaN)."""
+    """The bytes of manifest.json. Raises ValueError where a value is none that JSON can hold (NaN)."""
     body = {"format": FORMAT, **asdict(manifest)}
     body = json.loads(json.dumps(body, allow_nan=False))  # tuples become lists, as the reader will see them
     return (json.dumps({**body, "manifest_sha256": _checksum(body)}, indent=1, sort_keys=True) + "\n").encode(
@@ -201,7 +201,7 @@ def decode(data: bytes) -> Manifest:
 
 
 def _split_checksum(document: Any) -> tuple[Any, str]:
-    """Takes the checksum out of a document of the right format and version -> (the stated one, the computed one)."""
+    """Takes the checksum out of a document of the right format and version -> (stated, computed)."""
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise ValueError(f"it does not say format '{FORMAT}'; this is not an artifact's manifest")
     version = document.get("schema_version")
@@ -211,7 +211,7 @@ def _split_checksum(document: Any) -> tuple[Any, str]:
 
 
 def read_manifest(directory: Path) -> Manifest:
-    """The manifest of an artifact directory. Raises ArtifactError where it is absent, unreadable, damaged or of another version."""
+    """The manifest of a directory. Raises ArtifactError: absent, unreadable, damaged, of another version."""
     path = Path(directory) / MANIFEST_NAME
     try:
         with path.open("rb") as file:

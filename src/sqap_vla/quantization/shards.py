@@ -68,7 +68,7 @@ class TensorSpec:
 
 
 def plan_shards(specs: Sequence[TensorSpec], max_bytes: int) -> list[list[TensorSpec]]:
-    """Splits the tensors, in their order, into shards of at most max_bytes of data (a larger tensor has a shard of its own)."""
+    """Splits the tensors, in order, into shards of at most max_bytes; a larger tensor has one of its own."""
     shards: list[list[TensorSpec]] = []
     room = 0
     for spec in specs:
@@ -97,7 +97,7 @@ def _header(specs: Sequence[TensorSpec]) -> bytes:
 def write_shard(
     path: Path, specs: Sequence[TensorSpec], get: Callable[[str], Tensor], written: Callable[[int], None]
 ) -> FileEntry:
-    """Writes a new file and syncs it to the disk; get(name) gives a tensor, written(bytes) is told of each one. Raises OSError."""
+    """Writes and syncs a new file; get(name) gives a tensor, written(bytes) hears of it. Raises OSError."""
     digest = hashlib.sha256()
     with path.open("xb") as file:
         for chunk in _content(specs, get):
@@ -117,7 +117,7 @@ def _content(specs: Sequence[TensorSpec], get: Callable[[str], Tensor]) -> Itera
         if tuple(tensor.shape) != spec.shape:
             raise ArtifactError(
                 f"tensor {spec.name} is {tuple(tensor.shape)}, planned was {spec.shape}; "
-                "the checkpoint changed while it was read"
+                "leave the checkpoint alone while it is converted"
             )
         yield tensor.reshape(-1).view(torch.uint8).numpy().data
 
@@ -138,7 +138,7 @@ def check_artifact(
     contents: bool,
     progress: Callable[[Progress], None] = lambda progress: None,
 ) -> None:
-    """Every file of the artifact is there, regular (no link), of its size and, with contents, of its checksum.
+    """Every file is there, regular (no link), of its size and, with contents, of its checksum.
 
     Raises ArtifactError naming the first that is not.
     """
@@ -157,7 +157,7 @@ def check_artifact(
     ) as pool:  # hashlib lets go of the interpreter lock
         digests = [pool.submit(sha256_of, path) for path, _ in files]
         try:
-            for (path, entry), digest in zip(files, digests):
+            for (path, entry), digest in zip(files, digests, strict=True):
                 _check_digest(directory, path, entry, digest)
                 done_bytes += entry.size_bytes
                 progress(Progress("verifying the artifact", done_bytes, total_bytes))
@@ -196,7 +196,7 @@ def _check_digest(directory: Path, path: Path, entry: FileEntry, digest: Future[
 def map_tensors(
     directory: Path, names: Sequence[str], expected: Mapping[str, TensorSpec]
 ) -> Iterator[tuple[str, Tensor]]:
-    """Yields every expected tensor as a view of its shard's memory map (CPU, nothing is copied until it is written to).
+    """Yields every expected tensor as a view of its shard's memory map, on the CPU; nothing is copied.
 
     Raises ArtifactError where a shard is no safetensors file, or a tensor is missing, unknown, twice there,
     or of another dtype or shape.
