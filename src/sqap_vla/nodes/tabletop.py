@@ -18,7 +18,6 @@ import sys
 import numpy as np
 from builtin_interfaces.msg import Time
 from rclpy.clock import Clock, ClockType
-from rclpy.logging import get_logger
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from std_msgs.msg import Bool, String
@@ -27,12 +26,12 @@ from std_srvs.srv import Trigger
 from sqap_vla.nodes import qos
 from sqap_vla.nodes.conversions import stamp_msg
 from sqap_vla.nodes.lifecycle import run_node
-from sqap_vla.nodes.parameters import ParameterError, declare, on_change
+from sqap_vla.nodes.parameters import declare, on_change
 from sqap_vla.nodes.tabletop_commands import CommandInput
 from sqap_vla.nodes.tabletop_instruction import InstructionTopic
 from sqap_vla.nodes.tabletop_output import RobotOutput
 from sqap_vla.nodes.tabletop_parameters import TICK_S, TabletopParameters
-from sqap_vla.sim import RenderingError, TabletopEnv
+from sqap_vla.sim import TabletopEnv
 
 TICK_NS = round(TICK_S * 1e9)
 START_NS = 1_000_000_000  # not 0, which means "no time" to tf2 and to message filters
@@ -128,6 +127,8 @@ class TabletopNode(Node):
         if self._ticks % self._settings.ticks_per_frame == 0:
             self._frames += 1
             self._publish_frame(stamp)
+            if self._ended_ns is None:
+                self._publish_episode("running")
         if self._ended_ns is None and (terminated or self._frames >= self._settings.max_steps):
             self._end_episode(success=terminated)
 
@@ -169,8 +170,11 @@ class TabletopNode(Node):
         self._report("success" if success else "timeout")
 
     def _report(self, state: str) -> None:
-        """state: running, success or timeout."""
         self._success_topic.publish(Bool(data=state == "success"))
+        self._publish_episode(state)
+
+    def _publish_episode(self, state: str) -> None:
+        """state: running, success or timeout."""
         episode = {"episode": self._episode, "seed": self._seed, "instruction": self._env.task.instruction}
         counts = {"state": state, "steps": self._frames, "successes": self._successes}
         self._episode_topic.publish(String(data=json.dumps(episode | counts)))
@@ -211,13 +215,8 @@ class TabletopNode(Node):
 
 
 def main(args: list[str] | None = None) -> int:
-    """Runs the node until it is interrupted. Returns the process's exit status."""
-    try:
-        run_node(TabletopNode, args)
-    except (ParameterError, RenderingError) as error:
-        get_logger("tabletop").fatal(str(error))
-        return 1
-    return 0
+    """Runs the node until SIGINT or SIGTERM. Returns the process's exit status."""
+    return run_node(TabletopNode, args)
 
 
 if __name__ == "__main__":
