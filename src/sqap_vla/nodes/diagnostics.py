@@ -7,6 +7,7 @@ It is a process of its own, so that a policy that hangs or dies is reported, not
 """
 from __future__ import annotations
 
+import sys
 import time
 from dataclasses import dataclass
 
@@ -100,9 +101,9 @@ class DiagnosticsNode(LifecycleNode):
         return assess({pair.key: pair.value for pair in status.values}, self._params.thresholds()) + loader
 
 
-def main(args: list[str] | None = None) -> None:
-    run_node(DiagnosticsNode, args)
+def main(args: list[str] | None = None) -> int:
+    return run_node(DiagnosticsNode, args)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

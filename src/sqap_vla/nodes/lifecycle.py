@@ -39,17 +39,32 @@ def guarded(transition: Transition) -> Transition:
     return wrapper
 
 
-def run_node(make_node: Callable[[], Node], args: list[str] | None = None) -> None:
-    """Spins one node until SIGINT or SIGTERM, then lets it stop the robot (`close`) before the context goes."""
+_signals: list[int] = []  # SIGINT and SIGTERM received by this process
+
+
+def stop_requested() -> bool:
+    """Whether the process was asked to end: for callbacks that work for long."""
+    return bool(_signals)
+
+
+def run_node(make_node: Callable[[], Node], args: list[str] | None = None) -> int:
+    """Spins one node until SIGINT or SIGTERM. Returns the exit status: 0, or 1 where the node could not start.
+
+    The context outlives the signal, so that the node's `close` can still send a stop. A second signal changes nothing.
+    """
     rclpy.init(args=args, signal_handler_options=rclpy.SignalHandlerOptions.NO)
-    stop = []  # signals received; a second one must not break the clean-up
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda received, frame: stop.append(received))
-    node = make_node()
+        signal.signal(number, lambda received, frame: _signals.append(received))
+    try:
+        node = make_node()
+    except (ValueError, RuntimeError) as error:  # parameters, or a machine that lacks something
+        rclpy.logging.get_logger("sqap_vla").fatal(str(error))
+        rclpy.try_shutdown()
+        return 1
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     try:
-        while rclpy.ok() and not stop:
+        while rclpy.ok() and not stop_requested():
             executor.spin_once(timeout_sec=0.2)
     except ExternalShutdownException:
         pass
@@ -60,3 +75,4 @@ def run_node(make_node: Callable[[], Node], args: list[str] | None = None) -> No
         executor.remove_node(node)
         node.destroy_node()
         rclpy.try_shutdown()
+    return 0

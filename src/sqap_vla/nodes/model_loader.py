@@ -17,18 +17,14 @@ deactivated.
 from __future__ import annotations
 
 import json
-import signal
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-import rclpy
 import torch
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 from rclpy.clock import Clock, ClockType
-from rclpy.executors import ExternalShutdownException
-from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.publisher import Publisher
 from std_msgs.msg import String
@@ -36,7 +32,7 @@ from std_srvs.srv import Trigger
 
 from sqap_vla.nodes import qos
 from sqap_vla.nodes.impossible_transitions import refuse_impossible_transitions
-from sqap_vla.nodes.lifecycle import guarded
+from sqap_vla.nodes.lifecycle import guarded, run_node, stop_requested
 from sqap_vla.nodes.model_loader_parameters import ModelLoaderParameters
 from sqap_vla.nodes.parameters import ParameterError, declare, on_change
 from sqap_vla.quantization.artifact import PreparedArtifact, Progress, prepare_artifact
@@ -181,7 +177,7 @@ class ModelLoaderNode(LifecycleNode):
     # Status
 
     def _on_progress(self, progress: Progress) -> None:
-        if not self.context.ok():
+        if stop_requested():
             raise ShutdownRequested("the node was asked to end; the artifact on disk is unchanged")
         now_s = time.monotonic()
         self._level, self._message = WARN, str(progress)
@@ -224,28 +220,8 @@ class ModelLoaderNode(LifecycleNode):
 
 
 def main(args: list[str] | None = None) -> int:
-    """Runs the node until SIGINT or SIGTERM. Returns 0, or 1 where it could not start."""
-    # rclpy's own handlers end the context, which ends the spinning, and a preparation too (_on_progress).
-    # Then rclpy calls this one; Python's default would raise KeyboardInterrupt, even amid the clean-up.
-    signal.signal(signal.SIGINT, lambda signum, frame: None)
-    rclpy.init(args=args)
-    try:
-        node = ModelLoaderNode()
-    except ParameterError as error:
-        rclpy.logging.get_logger("model_loader").fatal(str(error))
-        rclpy.try_shutdown()
-        return 1
-    try:
-        rclpy.spin(node)
-    except ExternalShutdownException:
-        pass  # the ordinary end
-    except rclpy_implementation.RCLError:
-        if rclpy.ok():  # otherwise the context ended while a wait was set up, which is the ordinary end too
-            raise
-    finally:
-        node.destroy_node()
-        rclpy.try_shutdown()
-    return 0
+    """Runs the node until SIGINT or SIGTERM. Returns the process's exit status."""
+    return run_node(ModelLoaderNode, args)
 
 
 if __name__ == "__main__":

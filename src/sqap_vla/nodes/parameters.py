@@ -33,13 +33,19 @@ class ParameterError(ValueError):
 
 def parameter(default: Any, description: str, *, name: str | None = None, kind: Parameter.Type | None = None,
               minimum: float | None = None, maximum: float | None = None, choices: Iterable[str] = (),
-              read_only: bool = False) -> Any:
-    """A dataclass field that is a ROS parameter; `name` where the ROS name has dots, `kind` where default is None or ()."""
+              read_only: bool = False, static: bool = False) -> Any:
+    """A dataclass field that is a ROS parameter.
+
+    name: where the ROS name has dots. kind: where the default is None or (). minimum, maximum: both or none. read_only: set at
+    start only. static: takes effect when the node is configured; may be set before that, not while it is (see `static_changes`).
+    """
+    if static:
+        description += " Takes effect when the node is configured."
     choices = tuple(choices)
     if choices:
         description = f"{description} One of: {', '.join(choices)}."
     metadata = {"ros_name": name, "kind": kind, "description": description, "minimum": minimum, "maximum": maximum,
-                "choices": choices, "read_only": read_only}
+                "choices": choices, "read_only": read_only, "static": static}
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -123,6 +129,12 @@ def updated(current: T, changes: list[Parameter]) -> T:
     by_name = {ros_name(field): field for field in dataclasses.fields(current)}
     values = {by_name[p.name].name: _from_ros(by_name[p.name], p.value) for p in changes if p.name in by_name}
     return dataclasses.replace(current, **values) if values else current
+
+
+def static_changes(current: T, new: T) -> list[str]:
+    """Names of the static parameters in which two values of a dataclass differ."""
+    return [ros_name(field) for field in dataclasses.fields(current)
+            if field.metadata["static"] and getattr(current, field.name) != getattr(new, field.name)]
 
 
 def on_change(node: Node, get: Callable[[], T], apply: Callable[[T], None]) -> None:

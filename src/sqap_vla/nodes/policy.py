@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import sys
 
 import tf2_ros
 from diagnostic_msgs.msg import DiagnosticStatus
@@ -34,7 +35,7 @@ from sqap_vla.nodes.input_monitor import ClockWatch, InputMonitor, StampGate
 from sqap_vla.nodes.lifecycle import guarded, run_node
 from sqap_vla.nodes.model_loading import announced_artifact, load_engine
 from sqap_vla.nodes.observation import ObservationBuilder
-from sqap_vla.nodes.parameters import declare, on_change
+from sqap_vla.nodes.parameters import ParameterError, declare, on_change, static_changes
 from sqap_vla.nodes.policy_parameters import PolicyParameters
 from sqap_vla.nodes.policy_status import PolicyFigures, gpu_figures, input_figures, status_message
 from sqap_vla.runtime.controller import ChunkController, Stop
@@ -185,6 +186,9 @@ class PolicyNode(LifecycleNode):
 
     def _apply(self, params: PolicyParameters) -> None:
         if self._configured:
+            fixed = static_changes(self._params, params)
+            if fixed:
+                raise ParameterError(f"{', '.join(fixed)} cannot change while the node is configured; clean it up, set, configure")
             self._controller.limits = params.make_limits()
             if params.instruction != self._params.instruction:
                 self._set_instruction(params.instruction)
@@ -281,9 +285,9 @@ class PolicyNode(LifecycleNode):
             + ("dry run: commands go to ~/dry_run/ only" if params.dry_run else "COMMANDS ARE LIVE"))
 
 
-def main(args: list[str] | None = None) -> None:
-    run_node(PolicyNode, args)
+def main(args: list[str] | None = None) -> int:
+    return run_node(PolicyNode, args)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

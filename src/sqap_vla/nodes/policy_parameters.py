@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every parameter of the policy node, with description, unit, range and default.
 
-Read-only parameters take effect when the node is configured; the others may be set while it runs.
+Most take effect when the node is configured and are refused while it is; instruction and limits may be set while it runs.
 """
 from __future__ import annotations
 
@@ -23,74 +23,74 @@ _DOUBLE = Parameter.Type.DOUBLE
 class PolicyParameters:
     # Model
     checkpoint: str = parameter("", "CogACT checkpoint directory, or an artifact directory made by model_loader. '': the artifact "
-                                "that is announced on manifest_topic.", read_only=True)
-    manifest_topic: str = parameter("model_loader/manifest", "Where model_loader announces its artifact.", read_only=True)
+                                "that is announced on manifest_topic.", static=True)
+    manifest_topic: str = parameter("model_loader/manifest", "Where model_loader announces its artifact.", static=True)
     manifest_timeout_s: float = parameter(30.0, "How long configuring waits for a manifest [s].", minimum=0.0, maximum=3600.0,
-                                          read_only=True)
+                                          static=True)
     tokenizer: str = parameter("", "Hugging Face tokenizer: a tokenizer.json or a directory. '': the one beside the checkpoint.",
-                               read_only=True)
+                               static=True)
     device: str = parameter("auto", "Torch device: auto takes cuda where there is one.", choices=("auto", "cpu", "cuda"),
-                            read_only=True)
+                            static=True)
     dtype: str = parameter("auto", "Type of vision and language model; auto: bfloat16 on cuda, float32 on cpu.",
-                           choices=("auto", "float32", "bfloat16"), read_only=True)
-    unnorm_key: str = parameter("", "Entry of dataset_statistics.json that un-normalises the actions.", read_only=True)
-    ddim_steps: int = parameter(10, "Denoising steps of the action head.", minimum=1, maximum=100, read_only=True)
-    cfg_scale: float = parameter(1.5, "Classifier-free guidance; 1 is none.", minimum=1.0, maximum=10.0, read_only=True)
+                           choices=("auto", "float32", "bfloat16"), static=True)
+    unnorm_key: str = parameter("", "Entry of dataset_statistics.json that un-normalises the actions.", static=True)
+    ddim_steps: int = parameter(10, "Denoising steps of the action head.", minimum=1, maximum=100, static=True)
+    cfg_scale: float = parameter(1.5, "Classifier-free guidance; 1 is none.", minimum=1.0, maximum=10.0, static=True)
     seed: int = parameter(0, "Seed of the head's noise; together with the image's stamp it fixes the chunk.",
-                          minimum=0, maximum=2**31 - 1, read_only=True)
+                          minimum=0, maximum=2**31 - 1, static=True)
     # Method
-    method: str = parameter("sqap", "Token selection.", choices=tuple(METHODS), read_only=True)
+    method: str = parameter("sqap", "Token selection.", choices=tuple(METHODS), static=True)
     pruning_ratio: float = parameter(0.4, "Share of the 256 visual tokens that is dropped.", minimum=0.0, maximum=0.95,
-                                     read_only=True)
-    prune_layer: int = parameter(3, "Number of decoder layers that run on all tokens.", minimum=1, maximum=128, read_only=True)
+                                     static=True)
+    prune_layer: int = parameter(3, "Number of decoder layers that run on all tokens.", minimum=1, maximum=128, static=True)
     score_layer: int = parameter(-1, "Decoder layer (from 0) whose attention ranks the tokens; -1: prune_layer - 1.",
-                                 minimum=-1, maximum=127, read_only=True)
+                                 minimum=-1, maximum=127, static=True)
     attention_share: float = parameter(0.25, "Share of the kept tokens that attention chooses.", minimum=0.0, maximum=1.0,
-                                       read_only=True)
+                                       static=True)
     ring_radius_tokens: int = parameter(2, "Chebyshev radius of the ring around the projected end-effector [tokens].",
-                                        minimum=0, maximum=15, read_only=True)
+                                        minimum=0, maximum=15, static=True)
     ee_points_m: tuple[float, ...] = parameter((0.0, 0.0, 0.0), "Points protected by a ring, in the end-effector frame, "
-                                               "x y z after x y z [m].", kind=_DOUBLES, read_only=True)
+                                               "x y z after x y z [m].", kind=_DOUBLES, static=True)
     no_geometry: str = parameter("ring_off", "What a method with a ring does without camera geometry: go on without the ring, "
-                                 "or keep all tokens.", choices=("ring_off", "dense"), read_only=True)
+                                 "or keep all tokens.", choices=("ring_off", "dense"), static=True)
     # Robot
     step_s: float = parameter(0.2, "Time of one row of the chunk [s]: 1/3 Google robot, 1/5 WidowX.", minimum=0.01, maximum=5.0,
-                              read_only=True)
+                              static=True)
     ensemble_horizon: int = parameter(7, "Chunks that the adaptive ensemble blends: 2 Google robot, 7 WidowX.", minimum=1,
-                                      maximum=16, read_only=True)
+                                      maximum=16, static=True)
     ensemble_alpha: float = parameter(0.1, "Sharpness of the adaptive ensemble's weights.", minimum=0.0, maximum=10.0,
-                                      read_only=True)
+                                      static=True)
     gripper: str = parameter("widowx", "Gripper semantics of the policy's training data.",
-                             choices=("google_robot", "widowx", "absolute"), read_only=True)
-    base_frame: str = parameter("base_link", "Frame in whose axes the actions are.", read_only=True)
-    ee_frame: str = parameter("gripper_tcp", "End-effector frame.", read_only=True)
-    camera_frame: str = parameter("", "Optical frame of the camera; '': the image's frame_id.", read_only=True)
+                             choices=("google_robot", "widowx", "absolute"), static=True)
+    base_frame: str = parameter("base_link", "Frame in whose axes the actions are.", static=True)
+    ee_frame: str = parameter("gripper_tcp", "End-effector frame.", static=True)
+    camera_frame: str = parameter("", "Optical frame of the camera; '': the image's frame_id.", static=True)
     # Inputs
-    image_topic: str = parameter("image", "Camera image; relative to the namespace unless it begins with /.", read_only=True)
-    camera_info_topic: str = parameter("camera_info", "Intrinsics of that image.", read_only=True)
-    instruction_topic: str = parameter("instruction", "Task in words, std_msgs/String, latched.", read_only=True)
+    image_topic: str = parameter("image", "Camera image; relative to the namespace unless it begins with /.", static=True)
+    camera_info_topic: str = parameter("camera_info", "Intrinsics of that image.", static=True)
+    instruction_topic: str = parameter("instruction", "Task in words, std_msgs/String, latched.", static=True)
     image_transport: str = parameter("raw", "raw subscribes to image_topic, compressed to image_topic/compressed.",
-                                     choices=("raw", "compressed"), read_only=True)
+                                     choices=("raw", "compressed"), static=True)
     sensor_reliability: str = parameter("best_effort", "Reliability of the image and camera_info subscriptions.",
-                                        choices=("best_effort", "reliable"), read_only=True)
-    image_is_rectified: bool = parameter(False, "The image went through image_proc: use P and no distortion.", read_only=True)
+                                        choices=("best_effort", "reliable"), static=True)
+    image_is_rectified: bool = parameter(False, "The image went through image_proc: use P and no distortion.", static=True)
     instruction: str = parameter("", "The task in words. A message on the instruction topic replaces it.")
     max_image_age_s: float = parameter(0.5, "Oldest image that is used, by its stamp [s].", minimum=0.01, maximum=60.0,
-                                       read_only=True)
+                                       static=True)
     future_tolerance_s: float = parameter(0.1, "How far ahead of the clock a stamp may be [s].", minimum=0.0, maximum=5.0,
-                                          read_only=True)
+                                          static=True)
     tf_tolerance_s: float = parameter(0.1, "How far from the image's stamp the newest transform may be [s].", minimum=0.0,
-                                      maximum=5.0, read_only=True)
+                                      maximum=5.0, static=True)
     tf_timeout_s: float = parameter(0.05, "How long to wait for a transform at the image's stamp [s].", minimum=0.0, maximum=1.0,
-                                    read_only=True)
+                                    static=True)
     max_ee_age_s: float = parameter(0.5, "Oldest base to end-effector transform under which commands go on [s].", minimum=0.01,
-                                    maximum=10.0, read_only=True)
+                                    maximum=10.0, static=True)
     # Commands
-    dry_run: bool = parameter(True, "Commands go to ~/dry_run/ only. Set false to move the robot.", read_only=True)
+    dry_run: bool = parameter(True, "Commands go to ~/dry_run/ only. Set false to move the robot.", static=True)
     rate_hz: float = parameter(20.0, "Rate of the commands [Hz]; MoveIt Servo drops what is older than 0.1 s.", minimum=1.0,
-                               maximum=500.0, read_only=True)
+                               maximum=500.0, static=True)
     max_chunk_age_s: float = parameter(1.0, "Longest time a chunk is followed after its image's stamp [s].", minimum=0.05,
-                                       maximum=20.0, read_only=True)
+                                       maximum=20.0, static=True)
     limit_linear_m_s: float | None = parameter(None, "Largest end-effector speed [m/s]. Required.", kind=_DOUBLE,
                                                name="limits.max_linear_m_s", minimum=0.0, maximum=10.0)
     limit_angular_rad_s: float | None = parameter(None, "Largest end-effector turn rate [rad/s]. Required.", kind=_DOUBLE,

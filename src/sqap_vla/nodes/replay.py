@@ -32,7 +32,9 @@ def run(args: Namespace) -> dict:
         feed = ReplayFeed(bag, params.image_topic, params.camera_info_topic, params.instruction_topic, replay)
         params = dataclasses.replace(params, image_transport="compressed" if feed.compressed else "raw")
         if args.live:
-            from sqap_vla.nodes.replay_policy import live_frames  # starts processes and DDS: offline needs neither
+            from sqap_vla.nodes.replay_policy import (
+                live_frames,  # starts processes and DDS: offline needs neither
+            )
             frames: Iterable[ReplayedFrame] = stack.enter_context(live_frames(feed, params, replay))
         else:
             frames = OfflinePolicy(load_engine(params), params).run(feed)
