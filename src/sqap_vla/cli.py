@@ -72,6 +72,10 @@ def _demo(args: argparse.Namespace) -> int:
 def _replay(args: argparse.Namespace) -> int:
     from sqap_vla.nodes.replay import run
     summary = run(args)
+    if not summary["frames"]:
+        skipped = summary["skipped"]
+        detail = skipped["examples"][0]["detail"] if skipped["examples"] else "the bag holds no image"
+        raise RuntimeError(f"none of {skipped['frames']} images could be used: {detail}")
     print(f"{summary['frames']} frames replayed; report: {args.out / 'report.md'}")
     return 0
 

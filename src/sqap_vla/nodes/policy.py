@@ -27,6 +27,7 @@ from std_msgs.msg import String
 
 from sqap_vla.nodes import qos
 from sqap_vla.nodes.chunk_output import ChunkOutput
+from sqap_vla.nodes.command_gate import CommandGate
 from sqap_vla.nodes.command_output import CommandOutput
 from sqap_vla.nodes.conversions import InputError, matrix_from_transform, stamp_ns
 from sqap_vla.nodes.impossible_transitions import refuse_impossible_transitions
@@ -56,6 +57,7 @@ class PolicyNode(LifecycleNode):
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(STATUS_PERIOD_S, self._publish_status, clock=self._steady)
         refuse_impossible_transitions(self)
+        self._command_gate = CommandGate(self)
         self._params = declare(self, PolicyParameters)
         on_change(self, lambda: self._params, self._apply)
 
@@ -73,7 +75,7 @@ class PolicyNode(LifecycleNode):
         self._figures = PolicyFigures()
         self._stop_reason, self._row, self._engaged = "not active", "", {}
         self._clock_watch = ClockWatch()
-        self._gate = StampGate(params.max_image_age_s, params.future_tolerance_s)
+        self._stamp_gate = StampGate(params.max_image_age_s, params.future_tolerance_s)
         self._buffer = tf2_ros.Buffer()
         self._builder = ObservationBuilder(params.make_frames(), self._buffer, params.instruction)
         self._commands = CommandOutput(self, params.base_frame, params.dry_run)
@@ -164,7 +166,7 @@ class PolicyNode(LifecycleNode):
             return
         self._check_clock(now_ns)
         try:
-            self._gate.check(at_ns, now_ns)
+            self._stamp_gate.check(at_ns, now_ns)
         except InputError as error:
             self._reject(error)
             return
@@ -201,7 +203,7 @@ class PolicyNode(LifecycleNode):
             self._restart()
 
     def _restart(self) -> None:
-        self._gate.reset()
+        self._stamp_gate.reset()
         self._worker.clear()
         self._controller.reset()
 
@@ -238,7 +240,8 @@ class PolicyNode(LifecycleNode):
             return
         now = self.get_clock().now()
         self._check_clock(now.nanoseconds)
-        result = self._controller.command(now.nanoseconds, self._pose_now(now))
+        closed = self._command_gate.closed
+        result = Stop(closed) if closed else self._controller.command(now.nanoseconds, self._pose_now(now))
         if isinstance(result, Stop):
             self._stop_reason, self._row = result.reason, ""
             self._commands.stop()

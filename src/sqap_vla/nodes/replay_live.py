@@ -25,7 +25,7 @@ from sqap_vla.nodes.replay_feed import TYPES, Fed, ReplayFeed
 from sqap_vla.nodes.replay_offline import ReplayedFrame
 from sqap_vla.nodes.spinning import spin_until
 
-POLICY_TIMEOUT_S = 30.0
+POLICY_TIMEOUT_S = 600.0  # a launched policy may be loading 15 GB
 RESEND_S = 1.0  # a best-effort image may be lost; the policy refuses a second copy by its stamp
 TRANSIENT = ("image_out_of_order", "stamp_in_future")  # what a second copy, or an image ahead of /clock, is refused for
 KIND_TYPES = {"tf": "tf2_msgs/msg/TFMessage", "tf_static": "tf2_msgs/msg/TFMessage", "camera_info": "sensor_msgs/msg/CameraInfo",
@@ -60,12 +60,15 @@ class LivePlayer(Node):
         def deaf() -> list[str]:
             return [topic for topic, publisher in self._out.items() if not publisher.get_subscription_count()]
 
+        def failed() -> bool:
+            return self._status is not None and self._status.level == DiagnosticStatus.ERROR
+
         def ready() -> bool:
             return self._status is not None and self._status.message == "active" and not deaf()
 
-        if not spin_until(self, ready, POLICY_TIMEOUT_S):
+        if not spin_until(self, lambda: ready() or failed(), POLICY_TIMEOUT_S) or failed():
             state = "silent" if self._status is None else self._status.message
-            raise ReplayTimeout(f"the policy is not ready after {POLICY_TIMEOUT_S:.0f} s: it is {state}; nobody listens on "
+            raise ReplayTimeout(f"the policy is not ready: {state}; nobody listens on "
                                 f"{', '.join(deaf()) or '(all topics are matched)'}")
 
     def run(self) -> Iterator[ReplayedFrame]:
