@@ -75,4 +75,6 @@ def run_node(make_node: Callable[[], Node], args: list[str] | None = None) -> in
         executor.remove_node(node)
         node.destroy_node()
         rclpy.try_shutdown()
+        for number in (signal.SIGINT, signal.SIGTERM):  # Python restores the default while it ends: a late one would kill
+            signal.signal(number, signal.SIG_IGN)
     return 0
