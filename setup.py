@@ -1,6 +1,8 @@
 # Copyright 2026 The sqap_vla Authors
 # SPDX-License-Identifier: Apache-2.0
-"""Installs the ROS 2 package: Python modules from src/, launch files and configuration into share/sqap_vla."""
+"""Installs the ROS 2 package: Python modules from src/, launch files and configuration into
+share/sqap_vla.
+"""
 
 from pathlib import Path
 
@@ -11,7 +13,9 @@ PACKAGE = "sqap_vla"
 
 def files(directory: str, *patterns: str) -> list[str]:
     """Files of the checkout below a top-level directory, as paths relative to this file."""
-    return sorted(str(path) for pattern in patterns for path in Path(directory).glob(pattern) if path.is_file())
+    return sorted(
+        str(path) for pattern in patterns for path in Path(directory).glob(pattern) if path.is_file()
+    )
 
 
 setup(
@@ -40,6 +44,6 @@ setup(
             "model_loader_node = sqap_vla.nodes.model_loader:main",
             "diagnostics_node = sqap_vla.nodes.diagnostics:main",
             "tabletop_node = sqap_vla.nodes.tabletop:main",
-        ],
+        ]
     },
 )

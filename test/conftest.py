@@ -14,5 +14,7 @@ _run = os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))
 _worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 _workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 
-os.environ["ROS_DOMAIN_ID"] = str(2 + (zlib.crc32(_run.encode()) % (DOMAINS // _workers)) * _workers + _worker)
+os.environ["ROS_DOMAIN_ID"] = str(
+    2 + (zlib.crc32(_run.encode()) % (DOMAINS // _workers)) * _workers + _worker
+)
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"

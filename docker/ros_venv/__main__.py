@@ -1,6 +1,8 @@
 # Copyright 2026 The sqap_vla Authors
 # SPDX-License-Identifier: Apache-2.0
-"""`python3 docker/ros_venv VENV`: make or refresh the virtual environment the package runs in. Needs only CPython."""
+"""`python3 docker/ros_venv VENV`: make or refresh the virtual environment the package runs in. Needs only
+CPython.
+"""
 
 from __future__ import annotations
 
@@ -22,8 +24,11 @@ def main() -> int:
     """Command line of the builder; returns the exit status."""
     parser = argparse.ArgumentParser(prog="ros_venv", description=__doc__)
     parser.add_argument("venv", type=Path, help="directory of the virtual environment")
-    parser.add_argument("--install-system-packages", action="store_true",
-                        help="as root on Debian or Ubuntu, install missing system packages with apt-get")
+    parser.add_argument(
+        "--install-system-packages",
+        action="store_true",
+        help="as root on Debian or Ubuntu, install missing system packages with apt-get",
+    )
     arguments = parser.parse_args()
     start = time.monotonic()
     try:

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Make or refresh a venv by a plan, and skip what the stamps say is done.
 
-Two stamps: `environment` (pins, this builder, the shims) and `package` (the package's own metadata and installed data,
-and how this machine renders). A second run with nothing changed reads a few files and ends.
+Two stamps: `environment` (pins, this builder, the shims) and `package` (the package's own metadata and
+installed data, and how this machine renders). A second run with nothing changed reads a few files and ends.
 """
 
 from __future__ import annotations
@@ -38,11 +38,16 @@ class Builder:
         self.site = venv / "lib" / f"python{machine.python[0]}.{machine.python[1]}" / "site-packages"
 
     def build(self, install_system_packages: bool) -> bool:
-        """Bring the venv up to date; False if it already was. Raises CalledProcessError, MissingSystemPackages."""
+        """Bring the venv up to date; False if it already was. Raises CalledProcessError,
+        MissingSystemPackages.
+        """
         system.ensure(self.plan.shims, install_system_packages)
         stamp = self._read_stamp()
-        wanted = {"identity": self._identity(), "environment": self._environment_hash(),
-                  "package": self._package_hash()}
+        wanted = {
+            "identity": self._identity(),
+            "environment": self._environment_hash(),
+            "package": self._package_hash(),
+        }
         if stamp == wanted:
             return False
         if stamp.get("identity") != wanted["identity"] or not self.python.exists():
@@ -53,7 +58,8 @@ class Builder:
             for arguments in self.plan.installs:
                 self._pip(*arguments)
         activation.write_environment(
-            self.venv, self.site, activation.variables(self.root, system.offscreen_gl()))
+            self.venv, self.site, activation.variables(self.root, system.offscreen_gl())
+        )
         if stamp.get("environment") != wanted["environment"] and self.plan.shims:
             self._install_shims()
         self._install_package()
@@ -63,8 +69,10 @@ class Builder:
     def _create(self) -> None:
         if self.venv.exists():
             if not (self.venv / STAMP).exists():
-                raise RuntimeError(f"{self.venv} exists and was not made by this builder; remove it, or choose another "
-                                   "directory with 'make VENV=DIR ...'")
+                raise RuntimeError(
+                    f"{self.venv} exists and was not made by this builder; remove it, or choose another "
+                    "directory with 'make VENV=DIR ...'"
+                )
             shutil.rmtree(self.venv)
         options = ["--system-site-packages"] if self.plan.system_site_packages else []
         self._run(base_python(), "-m", "venv", *options, str(self.venv))
@@ -72,12 +80,22 @@ class Builder:
     def _install_shims(self) -> None:
         for name in PYTHON_SHIMS:
             shutil.rmtree(self.site / name, ignore_errors=True)
-            shutil.copytree(HERE / "shims" / name, self.site / name,
-                            ignore=shutil.ignore_patterns("package.xml", "__pycache__"))
+            shutil.copytree(
+                HERE / "shims" / name,
+                self.site / name,
+                ignore=shutil.ignore_patterns("package.xml", "__pycache__"),
+            )
             register_package(self.venv, name, HERE / "shims" / name / "package.xml")
         for name, dependencies in INTERFACES.items():
-            self._run(str(self.python), "-m", "ros_venv.interfaces", str(HERE / "shims" / name), str(self.venv),
-                      *dependencies, cwd=HERE.parent)
+            self._run(
+                str(self.python),
+                "-m",
+                "ros_venv.interfaces",
+                str(HERE / "shims" / name),
+                str(self.venv),
+                *dependencies,
+                cwd=HERE.parent,
+            )
 
     def _install_package(self) -> None:
         self._pip("--no-deps", "--no-build-isolation", "--editable", str(self.root))
@@ -87,7 +105,9 @@ class Builder:
         activation.link_package(self.venv, self.root, "sqap_vla", list(entries["console_scripts"]))
 
     def _pip(self, *arguments: str) -> None:
-        self._run(str(self.python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *arguments)
+        self._run(
+            str(self.python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *arguments
+        )
 
     def _run(self, *command: str, cwd: Path | None = None) -> None:
         sys.stderr.write(f"+ {' '.join(command)}\n")

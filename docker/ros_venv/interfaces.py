@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Build a ROS 2 interface package into a venv with the wheels' own rosidl generators and a C/C++ compiler.
 
-Runs in the venv's interpreter, since it imports rosidl. An interface package is five shared libraries and three
-Python extensions (the names are fixed by rosidl, which opens them by package name):
+Runs in the venv's interpreter, since it imports rosidl. An interface package is five shared libraries and
+three Python extensions (the names are fixed by rosidl, which opens them by package name):
 
     lib<pkg>__rosidl_generator_c.so                  message structs and functions, type hash and description
     lib<pkg>__rosidl_typesupport_fastrtps_c.so       CDR (de)serialization, used by rmw_fastrtps_cpp
@@ -19,17 +19,14 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import os
 import shutil
-import subprocess
 import sysconfig
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy
-
 from ros_venv.ament import register_package, register_resource
+from ros_venv.toolchain import Toolchain
 
 TYPESUPPORTS = ("rosidl_typesupport_fastrtps_c", "rosidl_typesupport_introspection_c")
 
@@ -45,63 +42,44 @@ def generate(package: str, source: Path, includes: list[str], output: Path) -> N
     `includes`: share directories of the packages whose messages are used.
     Result: `output`/{idl,c,fastrtps_c,introspection_c,typesupport_c,python}/`package`.
     """
-    root = {role: output / role / package for role in
-            ("idl", "c", "fastrtps_c", "introspection_c", "typesupport_c", "python")}
+    root = {
+        role: output / role / package
+        for role in ("idl", "c", "fastrtps_c", "introspection_c", "typesupport_c", "python")
+    }
     messages = [f"{source}:msg/{path.name}" for path in sorted((source / "msg").glob("*.msg"))]
     idl = _rosidl("rosidl_adapter", "TranslateMsgToIDL")("msg2idl").translate(
-        package, messages, includes, output_path=root["idl"])
+        package, messages, includes, output_path=root["idl"]
+    )
     descriptions = _rosidl("rosidl_generator_type_description", "HashTypeDescription")(
-        "type_description").generate_type_hashes(package, idl, includes, output_path=root["idl"])
+        "type_description"
+    ).generate_type_hashes(package, idl, includes, output_path=root["idl"])
     _rosidl("rosidl_generator_c", "GenerateC")("c").generate(
-        package, idl, includes, output_path=root["c"], type_description_files=[str(path) for path in descriptions])
+        package,
+        idl,
+        includes,
+        output_path=root["c"],
+        type_description_files=[str(path) for path in descriptions],
+    )
     typesupports = {
         "fastrtps_c": _rosidl("rosidl_typesupport_fastrtps_c", "GenerateFastRTPSCTypesupport")("fastrtps_c"),
-        "introspection_c": _rosidl(
-            "rosidl_typesupport_introspection_c", "GenerateIntrospectionCTypesupport")("introspection_c"),
+        "introspection_c": _rosidl("rosidl_typesupport_introspection_c", "GenerateIntrospectionCTypesupport")(
+            "introspection_c"
+        ),
         "typesupport_c": _rosidl("rosidl_typesupport_c", "GenerateCTypesupport")(
-            "c", typesupport_implementations=list(TYPESUPPORTS)),
+            "c", typesupport_implementations=list(TYPESUPPORTS)
+        ),
         "python": _rosidl("rosidl_generator_py", "GeneratePython")(
-            "py", typesupport_implementations=["rosidl_typesupport_c", *TYPESUPPORTS]),
+            "py", typesupport_implementations=["rosidl_typesupport_c", *TYPESUPPORTS]
+        ),
     }
     for role, generator in typesupports.items():
         generator.generate(package, idl, includes, output_path=root[role])
     (root["python"] / "__init__.py").touch()
 
 
-class Toolchain:
-    """Compiler and linker calls against the headers and libraries of one prefix."""
-
-    def __init__(self, prefix: Path, output: Path) -> None:
-        # Every ROS package has its own include root, include/<package>; numpy and CPython bring theirs.
-        roots = [*(path for path in sorted(output.iterdir()) if path.is_dir()),
-                 prefix / "include", *(path for path in sorted((prefix / "include").iterdir()) if path.is_dir()),
-                 Path(numpy.get_include()), Path(sysconfig.get_path("include"))]
-        # -w: the generated code is upstream's; its warnings are not this project's to mend.
-        self._flags = ["-O2", "-fPIC", "-w", *(f"-I{root}" for root in roots)]
-        self._lib, self._output = prefix / "lib", output
-
-    def link(self, target: Path, sources: list[Path], libraries: list[str]) -> None:
-        """Compile `sources` into the shared library `target`; `libraries` are found in the prefix's lib/."""
-        compilers = {".c": [os.environ.get("CC", "gcc"), "-std=gnu11"],
-                     ".cpp": [os.environ.get("CXX", "g++"), "-std=gnu++17"]}
-        objects = []
-        for source in sources:
-            objects.append(self._output / f"{target.stem}.{source.stem}.o")
-            _run([*compilers[source.suffix], *self._flags, "-c", source, "-o", objects[-1]])
-        # $ORIGIN: the libraries find each other wherever the prefix is, without LD_LIBRARY_PATH.
-        _run([compilers[".cpp"][0], "-shared", "-o", target, *objects, f"-L{self._lib}",
-              *(f"-l{name}" for name in libraries), f"-Wl,-rpath,$ORIGIN/{os.path.relpath(self._lib, target.parent)}",
-              f"-Wl,-rpath-link,{self._lib}"])
-
-
-def _run(command: list[str | Path]) -> None:
-    words = [str(word) for word in command]
-    result = subprocess.run(words, capture_output=True, text=True, check=False)
-    if result.returncode:
-        raise RuntimeError(f"{words[0]} failed with exit status {result.returncode}: {' '.join(words)}\n{result.stderr}")
-
-
-def compile_package(package: str, dependencies: tuple[str, ...], output: Path, prefix: Path, site: Path) -> None:
+def compile_package(
+    package: str, dependencies: tuple[str, ...], output: Path, prefix: Path, site: Path
+) -> None:
     """Compile what `generate` wrote into `prefix`/lib and `site`/`package`."""
     tools = Toolchain(prefix, output)
 
@@ -109,7 +87,7 @@ def compile_package(package: str, dependencies: tuple[str, ...], output: Path, p
         return sorted((output / role / package).rglob(pattern))
 
     def build(kind: str, files: list[Path], *libraries: str) -> None:
-        # Beside its own libraries each links the same kind of its dependencies: geometry_msgs__<kind> and so on.
+        # Beside its own libraries each links the same kind of its dependencies: geometry_msgs__<kind> ...
         peers = [f"{name}__{kind}" for name in dependencies]
         tools.link(prefix / "lib" / f"lib{package}__{kind}.so", files, [*libraries, *peers, *runtime])
 
@@ -119,26 +97,56 @@ def compile_package(package: str, dependencies: tuple[str, ...], output: Path, p
     build("rosidl_generator_c", sources("c", "*.c"))
     with ThreadPoolExecutor() as pool:
         jobs = [
-            pool.submit(build, "rosidl_typesupport_fastrtps_c", sources("fastrtps_c", "*.cpp"), *structs, "rmw",
-                        "rosidl_typesupport_fastrtps_c", "rosidl_typesupport_fastrtps_cpp", "fastcdr"),
-            pool.submit(build, "rosidl_typesupport_introspection_c", sources("introspection_c", "*.c"), *structs,
-                        "rosidl_typesupport_introspection_c"),
-            pool.submit(build, "rosidl_typesupport_c", sources("typesupport_c", "*.cpp"), *structs,
-                        "rosidl_typesupport_c"),
+            pool.submit(
+                build,
+                "rosidl_typesupport_fastrtps_c",
+                sources("fastrtps_c", "*.cpp"),
+                *structs,
+                "rmw",
+                "rosidl_typesupport_fastrtps_c",
+                "rosidl_typesupport_fastrtps_cpp",
+                "fastcdr",
+            ),
+            pool.submit(
+                build,
+                "rosidl_typesupport_introspection_c",
+                sources("introspection_c", "*.c"),
+                *structs,
+                "rosidl_typesupport_introspection_c",
+            ),
+            pool.submit(
+                build,
+                "rosidl_typesupport_c",
+                sources("typesupport_c", "*.cpp"),
+                *structs,
+                "rosidl_typesupport_c",
+            ),
         ]
         for job in jobs:
             job.result()
     build("rosidl_generator_py", sources("python", "*_s.c"), f"{package}__rosidl_typesupport_c", *structs)
-    shutil.copytree(output / "python" / package, site / package, dirs_exist_ok=True,
-                    ignore=shutil.ignore_patterns("*.c"))
+    shutil.copytree(
+        output / "python" / package, site / package, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.c")
+    )
     for typesupport in ("rosidl_typesupport_c", *TYPESUPPORTS):
-        libraries = [f"{package}__rosidl_generator_py", f"{package}__{typesupport}",
-                     f"{package}__rosidl_typesupport_c", *structs, "rmw", *runtime]
-        tools.link(site / package / f"{package}_s__{typesupport}.so",
-                   sources("python", f"*.ep.{typesupport}.c"), libraries)
+        libraries = [
+            f"{package}__rosidl_generator_py",
+            f"{package}__{typesupport}",
+            f"{package}__rosidl_typesupport_c",
+            *structs,
+            "rmw",
+            *runtime,
+        ]
+        tools.link(
+            site / package / f"{package}_s__{typesupport}.so",
+            sources("python", f"*.ep.{typesupport}.c"),
+            libraries,
+        )
 
 
-def install_interfaces(package: str, source: Path, dependencies: tuple[str, ...], prefix: Path, site: Path) -> None:
+def install_interfaces(
+    package: str, source: Path, dependencies: tuple[str, ...], prefix: Path, site: Path
+) -> None:
     """Generate, compile and install an interface package and register it in the prefix's ament index."""
     includes = [str(prefix / "share" / name) for name in dependencies]
     with tempfile.TemporaryDirectory(prefix=f"{package}-") as directory:
@@ -146,13 +154,22 @@ def install_interfaces(package: str, source: Path, dependencies: tuple[str, ...]
         generate(package, source, includes, output)
         compile_package(package, dependencies, output, prefix, site)
         shutil.copytree(source / "msg", prefix / "share" / package / "msg", dirs_exist_ok=True)
-        shutil.copytree(output / "idl" / package / "msg", prefix / "share" / package / "msg", dirs_exist_ok=True)
+        shutil.copytree(
+            output / "idl" / package / "msg", prefix / "share" / package / "msg", dirs_exist_ok=True
+        )
         headers = shutil.ignore_patterns("*.c", "*.cpp")
         for role in ("c", "fastrtps_c", "introspection_c"):
-            shutil.copytree(output / role / package, prefix / "include" / package / package,
-                            dirs_exist_ok=True, ignore=headers)
-    files = sorted(f"msg/{path.name}" for path in (prefix / "share" / package / "msg").iterdir()
-                   if path.suffix in (".idl", ".msg"))
+            shutil.copytree(
+                output / role / package,
+                prefix / "include" / package / package,
+                dirs_exist_ok=True,
+                ignore=headers,
+            )
+    files = sorted(
+        f"msg/{path.name}"
+        for path in (prefix / "share" / package / "msg").iterdir()
+        if path.suffix in (".idl", ".msg")
+    )
     register_package(prefix, package, source / "package.xml")
     register_resource(prefix, "rosidl_interfaces", package, "\n".join(files))
 
@@ -164,8 +181,13 @@ def main() -> None:
     parser.add_argument("prefix", type=Path, help="the venv")
     parser.add_argument("dependencies", nargs="+", help="packages whose messages are used, with theirs")
     arguments = parser.parse_args()
-    install_interfaces(arguments.source.name, arguments.source.resolve(), tuple(arguments.dependencies),
-                       arguments.prefix.resolve(), Path(sysconfig.get_path("purelib")))
+    install_interfaces(
+        arguments.source.name,
+        arguments.source.resolve(),
+        tuple(arguments.dependencies),
+        arguments.prefix.resolve(),
+        Path(sysconfig.get_path("purelib")),
+    )
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
 # Copyright 2026 The sqap_vla Authors
 # SPDX-License-Identifier: Apache-2.0
-"""What to install, from what the machine has: a pure function, so that every case can be tested without a venv.
+"""What to install, from what the machine has: a pure function, so that every case can be tested without a
+venv.
 
-Two modes. `wheels`: no ROS on the machine; ROS 2 Jazzy comes from wheels and is completed with the packages that have
-none (tf2_msgs, tf2_py, tf2_ros, cv_bridge). `sourced`: a ROS 2 workspace is sourced; its rclpy, tf2 and cv_bridge are
-used as they are, and NumPy stays the one they were compiled against.
-"""
+Two modes. `wheels`: no ROS on the machine; ROS 2 Jazzy comes from wheels and is completed with the packages
+that have none (tf2_msgs, tf2_py, tf2_ros, cv_bridge). `sourced`: a ROS 2 workspace is sourced; its rclpy, tf2
+and cv_bridge are used as they are, and NumPy stays the one they were compiled against."""
 
 from __future__ import annotations
 
@@ -51,14 +51,21 @@ def _version(text: str) -> tuple[int, ...]:
 
 
 def make_plan(machine: Machine, requirements: Path) -> Plan:
-    """Decide mode and pip calls; `requirements` is the directory of the requirement files. Raises PlanError."""
+    """Decide mode and pip calls; `requirements` is the directory of the requirement files. Raises
+    PlanError.
+    """
     if machine.python not in SUPPORTED_PYTHONS:
         known = ", ".join(f"{major}.{minor}" for major, minor in SUPPORTED_PYTHONS)
-        raise PlanError(f"Python {machine.python[0]}.{machine.python[1]} is not supported; wheels exist for {known}. "
-                        "Choose one with 'make PYTHON=python3.12 ...'")
-    # torch goes first and alone: what is installed later finds it there and cannot choose another build of it.
-    torch = ("-r", str(requirements / "torch.txt"),
-             *(("--extra-index-url", machine.torch_index) if machine.torch_index else ()))
+        raise PlanError(
+            f"Python {machine.python[0]}.{machine.python[1]} is not supported; wheels exist for {known}. "
+            "Choose one with 'make PYTHON=python3.12 ...'"
+        )
+    # torch goes first and alone: what is installed later finds it and cannot choose another build of it.
+    torch = (
+        "-r",
+        str(requirements / "torch.txt"),
+        *(("--extra-index-url", machine.torch_index) if machine.torch_index else ()),
+    )
     if not machine.ros_distro:
         files = ("torch.txt", "python.txt", "numpy.txt", "ros.txt")
         rest = tuple(word for name in files[1:] for word in ("-r", str(requirements / name)))
@@ -66,9 +73,11 @@ def make_plan(machine: Machine, requirements: Path) -> Plan:
         return Plan("wheels", False, True, ((*torch, *numpy), rest), files)
     if not machine.rclpy:
         raise PlanError(
-            f"ROS_DISTRO is '{machine.ros_distro}', but Python {machine.python[0]}.{machine.python[1]} finds no rclpy. "
-            "Source the ROS 2 setup file and use the interpreter it was built for (make PYTHON=/usr/bin/python3 ...), "
-            "or unset ROS_DISTRO to get ROS 2 from wheels")
+            f"ROS_DISTRO is '{machine.ros_distro}', but Python {machine.python[0]}.{machine.python[1]} finds "
+            "no rclpy. Source the ROS 2 setup file and use the interpreter it was built for "
+            "(make PYTHON=/usr/bin/python3 ...), "
+            "or unset ROS_DISTRO to get ROS 2 from wheels"
+        )
     pins = sourced_numpy(machine.numpy)
     files = ("torch.txt", "python.txt")
     rest = ("-r", str(requirements / "python.txt"), *pins)

@@ -39,5 +39,6 @@ def look() -> Machine:
     if answer.returncode:
         raise PlanError(f"{base_python()} does not start in the sourced environment:\n{answer.stderr}")
     found = json.loads(answer.stdout)
-    return Machine(version, distro, os.environ.get("AMENT_PREFIX_PATH", ""), found["rclpy"], found["numpy"],
-                   torch_index)
+    return Machine(
+        version, distro, os.environ.get("AMENT_PREFIX_PATH", ""), found["rclpy"], found["numpy"], torch_index
+    )

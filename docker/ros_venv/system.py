@@ -44,8 +44,8 @@ def loadable(*libraries: str) -> bool:
 def offscreen_gl() -> str:
     """The back end MuJoCo can render with here: 'egl', 'osmesa' or '' for none.
 
-    libEGL.so.1 alone is only a dispatcher; it needs a vendor's driver behind it, and Mesa's loads a DRI driver.
-    """
+    libEGL.so.1 alone is only a dispatcher; it needs a vendor's driver behind it, and Mesa's loads a DRI
+    driver."""
     if loadable("libEGL.so.1"):
         software = any(True for directory in DRI_DIRECTORIES for _ in Path("/").glob(f"{directory}/*_dri.so"))
         if loadable("libEGL_nvidia.so.0") or (loadable("libEGL_mesa.so.0") and software):
@@ -56,7 +56,9 @@ def offscreen_gl() -> str:
 
 
 def missing(compiler: bool) -> list[Missing]:
-    """What this interpreter lacks on this machine; `compiler`: whether interface packages must be compiled."""
+    """What this interpreter lacks on this machine; `compiler`: whether interface packages must be
+    compiled.
+    """
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     result = []
     if importlib.util.find_spec("ensurepip") is None or importlib.util.find_spec("venv") is None:
@@ -72,7 +74,8 @@ def missing(compiler: bool) -> list[Missing]:
 
 
 def ensure(compiler: bool, install: bool) -> None:
-    """Install what is missing if `install`, root and apt-get allow it; raise MissingSystemPackages with the command.
+    """Install what is missing if `install`, root and apt-get allow it; raise MissingSystemPackages with the
+    command.
 
     Without `install` missing OpenGL is only reported: a robot that runs the policy alone never renders.
     """
@@ -94,4 +97,6 @@ def ensure(compiler: bool, install: bool) -> None:
         raise MissingSystemPackages(f"installing {what} failed; the command was: {command}")
     importlib.invalidate_caches()
     if still := missing(compiler):
-        raise MissingSystemPackages(f"still lacking after '{command}': {'; '.join(item.what for item in still)}")
+        raise MissingSystemPackages(
+            f"still lacking after '{command}': {'; '.join(item.what for item in still)}"
+        )

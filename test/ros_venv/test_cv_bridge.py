@@ -14,18 +14,34 @@ from hypothesis.extra.numpy import arrays
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
-ENCODINGS = {"rgb8": (np.uint8, 3), "bgr8": (np.uint8, 3), "rgba8": (np.uint8, 4), "bgra8": (np.uint8, 4),
-             "mono8": (np.uint8, 1), "mono16": (np.uint16, 1), "8UC1": (np.uint8, 1), "8UC3": (np.uint8, 3),
-             "16UC1": (np.uint16, 1), "32FC1": (np.float32, 1), "64FC2": (np.float64, 2), "bayer_rggb8": (np.uint8, 1),
-             "rgb16": (np.uint16, 3)}
+ENCODINGS = {
+    "rgb8": (np.uint8, 3),
+    "bgr8": (np.uint8, 3),
+    "rgba8": (np.uint8, 4),
+    "bgra8": (np.uint8, 4),
+    "mono8": (np.uint8, 1),
+    "mono16": (np.uint16, 1),
+    "8UC1": (np.uint8, 1),
+    "8UC3": (np.uint8, 3),
+    "16UC1": (np.uint16, 1),
+    "32FC1": (np.float32, 1),
+    "64FC2": (np.float64, 2),
+    "bayer_rggb8": (np.uint8, 1),
+    "rgb16": (np.uint16, 3),
+}
 BRIDGE = CvBridge()
 
 
 def _message(pixels: np.ndarray, encoding: str, padding: int = 0, big_endian: bool = False) -> Image:
     rows = pixels.astype(pixels.dtype.newbyteorder(">" if big_endian else "<")).reshape(pixels.shape[0], -1)
     data = np.pad(rows.view(np.uint8), ((0, 0), (0, padding)), constant_values=77)
-    message = Image(height=pixels.shape[0], width=pixels.shape[1], encoding=encoding, step=data.shape[1],
-                    is_bigendian=int(big_endian))
+    message = Image(
+        height=pixels.shape[0],
+        width=pixels.shape[1],
+        encoding=encoding,
+        step=data.shape[1],
+        is_bigendian=int(big_endian),
+    )
     message.data.frombytes(data.tobytes())
     return message
 
@@ -33,7 +49,8 @@ def _message(pixels: np.ndarray, encoding: str, padding: int = 0, big_endian: bo
 @settings(max_examples=80, deadline=None)
 @given(st.sampled_from(sorted(ENCODINGS)), st.integers(1, 9), st.integers(1, 9), st.data())
 def test_an_image_survives_the_way_to_a_message_and_back(
-        encoding: str, height: int, width: int, data: st.DataObject) -> None:
+    encoding: str, height: int, width: int, data: st.DataObject
+) -> None:
     dtype, channels = ENCODINGS[encoding]
     shape = (height, width) if channels == 1 else (height, width, channels)
     image = data.draw(arrays(dtype, shape))
@@ -65,11 +82,12 @@ def test_big_endian_pixels_are_swapped() -> None:
 def test_colours_convert_as_opencv_converts_them(rgb: np.ndarray) -> None:
     message = BRIDGE.cv2_to_imgmsg(rgb, "rgb8")
     for target, expected in (
-            ("bgr8", rgb[..., ::-1]),
-            ("rgb8", rgb),
-            ("mono8", cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)),
-            ("bgra8", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGRA)),
-            ("8UC3", rgb)):
+        ("bgr8", rgb[..., ::-1]),
+        ("rgb8", rgb),
+        ("mono8", cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)),
+        ("bgra8", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGRA)),
+        ("8UC3", rgb),
+    ):
         np.testing.assert_array_equal(BRIDGE.imgmsg_to_cv2(message, target), expected)
 
 
@@ -99,9 +117,16 @@ def test_png_is_lossless_and_jpeg_close() -> None:
     assert np.abs(jpeg.astype(int) - bgr).mean() < 4
 
 
-@pytest.mark.parametrize(("encoding", "target"), [
-    ("16UC1", "bgr8"), ("bgr8", "16UC1"), ("rgb8", "bayer_rggb8"), ("no_such_thing", "passthrough"),
-    ("rgb8", "no_such_thing")])
+@pytest.mark.parametrize(
+    ("encoding", "target"),
+    [
+        ("16UC1", "bgr8"),
+        ("bgr8", "16UC1"),
+        ("rgb8", "bayer_rggb8"),
+        ("no_such_thing", "passthrough"),
+        ("rgb8", "no_such_thing"),
+    ],
+)
 def test_conversions_without_meaning_are_refused(encoding: str, target: str) -> None:
     image = np.zeros((2, 2, 3) if encoding in ("rgb8", "bgr8") else (2, 2), np.uint8)
     message = _message(image.astype(np.uint16) if encoding == "16UC1" else image, encoding)

@@ -40,7 +40,8 @@ from sensor_msgs.msg import Image
 rclpy.init()
 node = rclpy.create_node("listener")
 seen = []
-node.create_subscription(Image, "image", lambda image: seen.append(image.header.stamp.sec), qos_profile_sensor_data)
+take = lambda image: seen.append(image.header.stamp.sec)
+node.create_subscription(Image, "image", take, qos_profile_sensor_data)
 while not seen:
     rclpy.spin_once(node, timeout_sec=1.0)
 before = -1
@@ -57,7 +58,8 @@ from tf2_msgs.msg import TFMessage
 rclpy.init()
 node = rclpy.create_node("talker")
 publisher = node.create_publisher(TFMessage, "/tf", 10)
-node.create_timer(0.05, lambda: publisher.publish(TFMessage(transforms=[TransformStamped(child_frame_id="tool")])))
+message = TFMessage(transforms=[TransformStamped(child_frame_id="tool")])
+node.create_timer(0.05, lambda: publisher.publish(message))
 rclpy.spin(node)
 """
 TF_LISTENER = """
@@ -80,8 +82,14 @@ def _exchange(talker: str, listener: str, **variables: str) -> str:
     environment = {**os.environ, **variables}
     with subprocess.Popen([sys.executable, "-c", talker], env=environment, stdin=subprocess.PIPE) as process:
         try:
-            return subprocess.run([sys.executable, "-c", listener], env=environment, capture_output=True, text=True,
-                                  timeout=60, check=True).stdout
+            return subprocess.run(
+                [sys.executable, "-c", listener],
+                env=environment,
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=True,
+            ).stdout
         finally:
             process.kill()
 
@@ -96,4 +104,6 @@ def test_tf_messages_cross_processes_with_the_type_hash_of_every_jazzy() -> None
     child, *hashes = _exchange(TF_TALKER, TF_LISTENER).split()
     assert child == "tool"
     assert hashes == [TYPE_HASH]
-    assert TFMessage.get_fields_and_field_types() == {"transforms": "sequence<geometry_msgs/TransformStamped>"}
+    assert TFMessage.get_fields_and_field_types() == {
+        "transforms": "sequence<geometry_msgs/TransformStamped>"
+    }

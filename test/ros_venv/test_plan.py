@@ -10,8 +10,12 @@ import pytest
 from ros_venv.plan import OPENCV_FOR_NUMPY_1, Machine, Plan, PlanError, make_plan, sourced_numpy
 
 REQUIREMENTS = Path(__file__).resolve().parents[2] / "docker" / "ros_venv" / "requirements"
-SOURCED = {"ros_distro": "jazzy", "ament_prefix_path": "/opt/ros/jazzy",
-           "rclpy": "/opt/ros/jazzy/lib/python3.12/site-packages/rclpy/__init__.py", "numpy": "1.26.4"}
+SOURCED = {
+    "ros_distro": "jazzy",
+    "ament_prefix_path": "/opt/ros/jazzy",
+    "rclpy": "/opt/ros/jazzy/lib/python3.12/site-packages/rclpy/__init__.py",
+    "numpy": "1.26.4",
+}
 
 
 def _plan(*python: int, **facts: str) -> Plan:
@@ -43,12 +47,18 @@ def test_a_sourced_ros_is_used_as_it_is() -> None:
     assert "numpy.txt" not in _words(plan)
 
 
-@pytest.mark.parametrize(("sourced", "numpy", "opencv"), [
-    ("1.26.4", "numpy==1.26.4", OPENCV_FOR_NUMPY_1),
-    ("1.26.5", "numpy==1.26.5", OPENCV_FOR_NUMPY_1),
-    ("1.21.5", "numpy==1.26.4", OPENCV_FOR_NUMPY_1),  # older than the pinned SciPy can use, still NumPy 1
-    ("2.1.0", "numpy==2.1.0", "opencv-python-headless==4.14.0.94")])
-def test_numpy_stays_on_the_line_the_sourced_ros_was_compiled_for(sourced: str, numpy: str, opencv: str) -> None:
+@pytest.mark.parametrize(
+    ("sourced", "numpy", "opencv"),
+    [
+        ("1.26.4", "numpy==1.26.4", OPENCV_FOR_NUMPY_1),
+        ("1.26.5", "numpy==1.26.5", OPENCV_FOR_NUMPY_1),
+        ("1.21.5", "numpy==1.26.4", OPENCV_FOR_NUMPY_1),  # older than the pinned SciPy can use, still NumPy 1
+        ("2.1.0", "numpy==2.1.0", "opencv-python-headless==4.14.0.94"),
+    ],
+)
+def test_numpy_stays_on_the_line_the_sourced_ros_was_compiled_for(
+    sourced: str, numpy: str, opencv: str
+) -> None:
     assert sourced_numpy(sourced) == (numpy, opencv)
     words = _words(_plan(3, 12, **{**SOURCED, "numpy": sourced})).split()
     assert words.count(numpy) == 2, "torch must not bring another NumPy either"

@@ -25,7 +25,9 @@ edges = st.tuples(rotations, translations, st.booleans())
 
 @st.composite
 def trees(draw: st.DrawFn) -> list[tuple[int, Rotation, tuple[float, float, float], bool]]:
-    """For the frames 1, 2, ...: parent (any frame before it, 0 is the root), transform, whether it is static."""
+    """For the frames 1, 2, ...: parent (any frame before it, 0 is the root), transform, whether it is
+    static.
+    """
     count = draw(st.integers(1, 8))
     return [(draw(st.integers(0, index)), *draw(edges)) for index in range(count)]
 
@@ -49,7 +51,8 @@ def test_any_two_frames_compose_through_their_common_ancestor(tree: list, data: 
 @settings(max_examples=60, deadline=None)
 @given(rotations, rotations, translations, translations, st.floats(0, 1))
 def test_between_samples_translation_is_linear_and_rotation_slerp(
-        first: Rotation, second: Rotation, start: tuple, end: tuple, ratio: float) -> None:
+    first: Rotation, second: Rotation, start: tuple, end: tuple, ratio: float
+) -> None:
     buffer = Buffer()
     buffer.set_transform(message("base", "ee", SECOND, first, start), "test")
     buffer.set_transform(message("base", "ee", 2 * SECOND, second, end), "test")
@@ -107,14 +110,15 @@ def test_errors_have_the_class_of_their_cause() -> None:
     buffer.set_transform(message("other", "thing", 2 * SECOND), "test")
     buffer.set_transform(message("base", "once", 2 * SECOND), "test")
     for arguments, error in (
-            (("base", "nowhere", Time()), tf2_ros.LookupException),
-            (("", "ee", Time()), tf2_ros.InvalidArgumentException),
-            (("/base", "ee", Time()), tf2_ros.InvalidArgumentException),
-            (("base", "thing", Time()), tf2_ros.ConnectivityException),
-            (("base", "thing", Time(seconds=2)), tf2_ros.ConnectivityException),
-            (("base", "ee", Time(seconds=1)), tf2_ros.ExtrapolationException),
-            (("base", "ee", Time(seconds=4)), tf2_ros.ExtrapolationException),
-            (("base", "once", Time(seconds=1)), tf2_ros.ExtrapolationException)):
+        (("base", "nowhere", Time()), tf2_ros.LookupException),
+        (("", "ee", Time()), tf2_ros.InvalidArgumentException),
+        (("/base", "ee", Time()), tf2_ros.InvalidArgumentException),
+        (("base", "thing", Time()), tf2_ros.ConnectivityException),
+        (("base", "thing", Time(seconds=2)), tf2_ros.ConnectivityException),
+        (("base", "ee", Time(seconds=1)), tf2_ros.ExtrapolationException),
+        (("base", "ee", Time(seconds=4)), tf2_ros.ExtrapolationException),
+        (("base", "once", Time(seconds=1)), tf2_ros.ExtrapolationException),
+    ):
         assert issubclass(error, tf2_ros.TransformException)
         with pytest.raises(error):
             buffer.lookup_transform(*arguments)
@@ -158,6 +162,12 @@ def test_malformed_transforms_are_left_out() -> None:
     bad = message("a", "b", SECOND)
     bad.transform.rotation.w = 0.0
     infinite = message("a", "b", SECOND, translation=(float("nan"), 0, 0))
-    for transform in (bad, infinite, message("a", "a", SECOND), message("", "b", SECOND), message("a", "", SECOND)):
+    for transform in (
+        bad,
+        infinite,
+        message("a", "a", SECOND),
+        message("", "b", SECOND),
+        message("a", "", SECOND),
+    ):
         buffer.set_transform(transform, "test")
     assert not buffer.can_transform("a", "b", Time())

@@ -1,6 +1,8 @@
 # Copyright 2026 The sqap_vla Authors
 # SPDX-License-Identifier: Apache-2.0
-"""tf2_ros on real DDS: broadcasters in one process, listener in another; waiting lookups; a clock that jumps."""
+"""tf2_ros on real DDS: broadcasters in one process, listener in another; waiting lookups; a clock that
+jumps.
+"""
 
 from __future__ import annotations
 
@@ -128,9 +130,14 @@ def test_lookups_and_insertions_from_many_threads_do_not_disturb_each_other() ->
 def test_quality_of_service_is_the_one_tf_uses(node: Node) -> None:
     StaticTransformBroadcaster(node)
     TransformListener(Buffer(node=node), node)
-    durability = {info.topic_type: info.qos_profile.durability.name
-                  for info in node.get_publishers_info_by_topic("/tf_static")}
+    durability = {
+        info.topic_type: info.qos_profile.durability.name
+        for info in node.get_publishers_info_by_topic("/tf_static")
+    }
     assert durability == {"tf2_msgs/msg/TFMessage": "TRANSIENT_LOCAL"}
-    assert {info.qos_profile.durability.name for info in node.get_subscriptions_info_by_topic("/tf_static")} == {
-        "TRANSIENT_LOCAL"}
-    assert {info.qos_profile.durability.name for info in node.get_subscriptions_info_by_topic("/tf")} == {"VOLATILE"}
+    assert {
+        info.qos_profile.durability.name for info in node.get_subscriptions_info_by_topic("/tf_static")
+    } == {"TRANSIENT_LOCAL"}
+    assert {info.qos_profile.durability.name for info in node.get_subscriptions_info_by_topic("/tf")} == {
+        "VOLATILE"
+    }

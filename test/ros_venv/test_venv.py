@@ -1,6 +1,8 @@
 # Copyright 2026 The sqap_vla Authors
 # SPDX-License-Identifier: Apache-2.0
-"""The finished venv: variables in a bare shell, stamps, entry points, and what a missing library is answered with."""
+"""The finished venv: variables in a bare shell, stamps, entry points, and what a missing library is answered
+with.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ from ros_venv.plan import Machine, Plan
 
 ROOT = Path(__file__).resolve().parents[2]
 made_by_builder = pytest.mark.skipif(
-    not (Path(sys.prefix) / STAMP).exists(), reason="this interpreter's environment was not made by docker/ros_venv")
+    not (Path(sys.prefix) / STAMP).exists(),
+    reason="this interpreter's environment was not made by docker/ros_venv",
+)
 
 
 @made_by_builder
@@ -31,8 +35,12 @@ def test_a_bare_shell_gets_the_ros_environment(tmp_path: Path) -> None:
 @made_by_builder
 def test_variables_that_are_set_stay_and_prefixes_add_up(tmp_path: Path) -> None:
     code = "import os; print(os.environ['AMENT_PREFIX_PATH'], os.environ['MUJOCO_GL'])"
-    bare = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "AMENT_PREFIX_PATH": "/opt/ros/jazzy",
-            "MUJOCO_GL": "glfw"}
+    bare = {
+        "PATH": "/usr/bin:/bin",
+        "HOME": str(tmp_path),
+        "AMENT_PREFIX_PATH": "/opt/ros/jazzy",
+        "MUJOCO_GL": "glfw",
+    }
     found = subprocess.run([sys.executable, "-c", code], env=bare, capture_output=True, text=True, check=True)
     assert found.stdout.split() == [f"{sys.prefix}:/opt/ros/jazzy", "glfw"]
 
@@ -44,8 +52,13 @@ def test_activating_twice_written_is_written_once(tmp_path: Path) -> None:
         activation.write_environment(tmp_path, tmp_path, {"MUJOCO_GL": "egl"})
     text = (tmp_path / "bin" / "activate").read_text(encoding="utf-8")
     assert text.count("export AMENT_PREFIX_PATH") == 1
-    shell = subprocess.run(["bash", "-euc", f". {tmp_path}/bin/activate; echo $AMENT_PREFIX_PATH $MUJOCO_GL"],
-                           env={"PATH": "/usr/bin:/bin"}, capture_output=True, text=True, check=True)
+    shell = subprocess.run(
+        ["bash", "-euc", f". {tmp_path}/bin/activate; echo $AMENT_PREFIX_PATH $MUJOCO_GL"],
+        env={"PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert shell.stdout.split() == ["/v", "egl"]
 
 
@@ -65,7 +78,9 @@ def test_missing_libraries_are_named_with_the_command(monkeypatch: pytest.Monkey
     assert system.offscreen_gl() == ""
 
 
-def test_root_on_debian_gets_what_is_missing_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_root_on_debian_gets_what_is_missing_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     apt = tmp_path / "apt-get"
     apt.write_text(f"#!/bin/sh\necho $* >> {tmp_path}/calls\n", encoding="utf-8")
     apt.chmod(0o755)
@@ -80,7 +95,8 @@ def test_root_on_debian_gets_what_is_missing_installed(tmp_path: Path, monkeypat
 
 
 def test_a_robot_that_never_renders_needs_no_opengl(
-        monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
     monkeypatch.setattr(system, "missing", lambda compiler: [system.OPENGL])
     system.ensure(compiler=True, install=False)
     assert "apt-get install" in capsys.readouterr().err
@@ -96,8 +112,17 @@ def test_osmesa_serves_where_there_is_no_egl(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_the_package_is_found_as_ros_finds_it() -> None:
     from ament_index_python.packages import get_package_prefix, get_package_share_directory
+
     share = Path(get_package_share_directory("sqap_vla"))
     assert (share / "package.xml").exists()
     assert (share / "config" / "fastdds_shm.xml").exists()
-    executables = {path.name for path in (Path(get_package_prefix("sqap_vla")) / "lib" / "sqap_vla").iterdir()}
-    assert {"policy_node", "model_loader_node", "diagnostics_node", "tabletop_node", "sqap-vla"} <= executables
+    executables = {
+        path.name for path in (Path(get_package_prefix("sqap_vla")) / "lib" / "sqap_vla").iterdir()
+    }
+    assert {
+        "policy_node",
+        "model_loader_node",
+        "diagnostics_node",
+        "tabletop_node",
+        "sqap-vla",
+    } <= executables

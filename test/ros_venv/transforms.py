@@ -10,8 +10,13 @@ from rclpy.time import Time
 from scipy.spatial.transform import Rotation
 
 
-def message(parent: str, child: str, stamp_ns: int = 0, rotation: Rotation | None = None,
-            translation: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> TransformStamped:
+def message(
+    parent: str,
+    child: str,
+    stamp_ns: int = 0,
+    rotation: Rotation | None = None,
+    translation: tuple[float, float, float] = (0.0, 0.0, 0.0),
+) -> TransformStamped:
     """parent_T_child at a time."""
     result = TransformStamped(child_frame_id=child)
     result.header.frame_id = parent

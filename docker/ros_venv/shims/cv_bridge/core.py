@@ -24,20 +24,25 @@ class CvBridge:
     """Stateless; one instance may be shared by threads."""
 
     def imgmsg_to_cv2(self, img_msg: Image, desired_encoding: str = "passthrough") -> np.ndarray:
-        """The pixels of an image message, [H, W] for one channel, else [H, W, C], in the machine's byte order.
+        """The pixels of an image message, [H, W] for one channel, else [H, W, C], in the machine's byte
+        order.
 
-        desired_encoding: "passthrough" keeps the message's encoding; any other converts. Raises CvBridgeError for an
-        unknown encoding, a conversion without meaning, or a step or data size that does not fit the image.
-        """
+        desired_encoding: "passthrough" keeps the message's encoding; any other converts. Raises CvBridgeError
+        for an unknown encoding, a conversion without meaning, or a step or data size that does not fit the
+        image."""
         source = self._parse(img_msg.encoding)
         row_bytes = img_msg.width * source.channels * source.dtype.itemsize
         if img_msg.step < row_bytes:
-            raise CvBridgeError(f"step {img_msg.step} is shorter than a row of {img_msg.width} '{img_msg.encoding}' "
-                                f"pixels, {row_bytes} bytes")
+            raise CvBridgeError(
+                f"step {img_msg.step} is shorter than a row of {img_msg.width} '{img_msg.encoding}' "
+                f"pixels, {row_bytes} bytes"
+            )
         data = np.frombuffer(img_msg.data, dtype=np.uint8)
         if data.size < img_msg.height * img_msg.step:
-            raise CvBridgeError(f"data has {data.size} bytes; height * step = {img_msg.height} * {img_msg.step}")
-        rows = data[:img_msg.height * img_msg.step].reshape(img_msg.height, img_msg.step)
+            raise CvBridgeError(
+                f"data has {data.size} bytes; height * step = {img_msg.height} * {img_msg.step}"
+            )
+        rows = data[: img_msg.height * img_msg.step].reshape(img_msg.height, img_msg.step)
         pixels = np.ascontiguousarray(rows[:, :row_bytes]).view(source.dtype)
         if bool(img_msg.is_bigendian) != (sys.byteorder == "big"):
             pixels = pixels.byteswap()
@@ -47,11 +52,13 @@ class CvBridge:
             return image
         return self._convert(image, img_msg.encoding, desired_encoding)
 
-    def cv2_to_imgmsg(self, cvim: np.ndarray, encoding: str = "passthrough", header: Header | None = None) -> Image:
+    def cv2_to_imgmsg(
+        self, cvim: np.ndarray, encoding: str = "passthrough", header: Header | None = None
+    ) -> Image:
         """A message with the pixels of an array [H, W] or [H, W, C].
 
-        encoding: "passthrough" names the storage type ("8UC3"); any other is checked against it, and not converted.
-        """
+        encoding: "passthrough" names the storage type ("8UC3"); any other is checked against it, and not
+        converted."""
         cv_type = _storage_name(cvim)
         if encoding == "passthrough":
             encoding = cv_type
@@ -59,25 +66,30 @@ class CvBridge:
             expected = self._parse(encoding)
             name = f"{_DEPTH_NAMES[expected.dtype]}C{expected.channels}"
             if name != cv_type:
-                raise CvBridgeError(f"encoding '{encoding}' needs an image of type {name}; this one is {cv_type}")
+                raise CvBridgeError(
+                    f"encoding '{encoding}' needs an image of type {name}; this one is {cv_type}"
+                )
         message = Image(height=cvim.shape[0], width=cvim.shape[1], encoding=encoding)
         if header is not None:
             message.header = header
-        message.is_bigendian = int(cvim.dtype.byteorder == ">" or
-                                   (cvim.dtype.byteorder == "=" and sys.byteorder == "big"))
+        message.is_bigendian = int(
+            cvim.dtype.byteorder == ">" or (cvim.dtype.byteorder == "=" and sys.byteorder == "big")
+        )
         message.step = cvim.shape[1] * cvim.dtype.itemsize * (cvim.shape[2] if cvim.ndim == 3 else 1)
         # array("B") by frombytes: assigning any other sequence makes the message check it byte by byte.
         message.data.frombytes(cvim.tobytes())
         return message
 
-    def compressed_imgmsg_to_cv2(self, cmprs_img_msg: CompressedImage,
-                                 desired_encoding: str = "passthrough") -> np.ndarray:
+    def compressed_imgmsg_to_cv2(
+        self, cmprs_img_msg: CompressedImage, desired_encoding: str = "passthrough"
+    ) -> np.ndarray:
         """Decode a JPEG, PNG, ... message. "passthrough" gives what the file holds, colours in BGR order."""
         data = np.frombuffer(cmprs_img_msg.data, dtype=np.uint8)
         image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
         if image is None:
-            raise CvBridgeError(f"{data.size} bytes with format '{cmprs_img_msg.format}' are no image that OpenCV "
-                                "can decode")
+            raise CvBridgeError(
+                f"{data.size} bytes with format '{cmprs_img_msg.format}' are no image that OpenCV can decode"
+            )
         if desired_encoding == "passthrough":
             return image
         channels = 1 if image.ndim == 2 else image.shape[2]
@@ -90,8 +102,10 @@ class CvBridge:
         try:
             _, data = cv2.imencode(f".{dst_format}", cvim)
         except cv2.error as error:
-            raise CvBridgeError(f"OpenCV cannot encode an image of shape {cvim.shape}, {cvim.dtype}, as "
-                                f"'{dst_format}': {error}") from error
+            raise CvBridgeError(
+                f"OpenCV cannot encode an image of shape {cvim.shape}, {cvim.dtype}, as "
+                f"'{dst_format}': {error}"
+            ) from error
         message = CompressedImage(format=dst_format)
         message.data.frombytes(data.tobytes())
         return message
@@ -125,6 +139,8 @@ def _storage_name(image: np.ndarray) -> str:
         raise TypeError(f"an image is a numpy array, not {type(image).__name__}")
     dtype = image.dtype.newbyteorder("=")
     if image.ndim not in (2, 3) or dtype not in _DEPTH_NAMES:
-        raise CvBridgeError(f"an image has 2 or 3 dimensions and one of the types {[d.name for d in _DEPTH_NAMES]}; "
-                            f"this array has shape {image.shape} and type {image.dtype}")
+        raise CvBridgeError(
+            f"an image has 2 or 3 dimensions and one of the types {[d.name for d in _DEPTH_NAMES]}; "
+            f"this array has shape {image.shape} and type {image.dtype}"
+        )
     return f"{_DEPTH_NAMES[dtype]}C{1 if image.ndim == 2 else image.shape[2]}"

@@ -2,10 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Transforms as messages in and out of a FrameTree; thread-safe; knows no node.
 
-Conventions (REP-105 names, tf2's argument order): lookup(target, source) returns target_T_source, which maps a point
-given in `source` to `target`; header.frame_id is the target, child_frame_id the source. Time 0 means the latest
-time for which every transform of the chain is known.
-"""
+Conventions (REP-105 names, tf2's argument order): lookup(target, source) returns target_T_source, which maps
+a point given in `source` to `target`; header.frame_id is the target, child_frame_id the source. Time 0 means
+the latest time for which every transform of the chain is known."""
 
 from __future__ import annotations
 
@@ -32,7 +31,9 @@ def to_nanoseconds(time: Time | TimeMsg) -> int:
         return time.sec * 1_000_000_000 + time.nanosec
     if hasattr(time, "nanoseconds"):
         return time.nanoseconds
-    raise TypeError(f"time must be an rclpy.time.Time or a builtin_interfaces.msg.Time, not {type(time).__name__}")
+    raise TypeError(
+        f"time must be an rclpy.time.Time or a builtin_interfaces.msg.Time, not {type(time).__name__}"
+    )
 
 
 class BufferCore:
@@ -63,16 +64,25 @@ class BufferCore:
             transform, stamp_ns = self._tree.lookup(target_frame, source_frame, to_nanoseconds(time))
         return _to_message(transform, stamp_ns, target_frame, source_frame)
 
-    def lookup_transform_full_core(self, target_frame: str, target_time: Time, source_frame: str,
-                                   source_time: Time, fixed_frame: str) -> TransformStamped:
-        """target_T_source from the source at one time to the target at another, `fixed_frame` standing still."""
+    def lookup_transform_full_core(
+        self, target_frame: str, target_time: Time, source_frame: str, source_time: Time, fixed_frame: str
+    ) -> TransformStamped:
+        """target_T_source from the source at one time to the target at another, `fixed_frame` standing
+        still.
+        """
         with self._changed:
-            for name, frame in (("target_frame", target_frame), ("source_frame", source_frame),
-                                ("fixed_frame", fixed_frame)):
+            for name, frame in (
+                ("target_frame", target_frame),
+                ("source_frame", source_frame),
+                ("fixed_frame", fixed_frame),
+            ):
                 self._tree.validate(name, frame)
-            fixed_T_source, _ = self._tree.lookup(fixed_frame, source_frame, to_nanoseconds(source_time))  # noqa: N806
+            fixed_T_source, _ = self._tree.lookup(  # noqa: N806
+                fixed_frame, source_frame, to_nanoseconds(source_time)
+            )
             target_T_fixed, stamp_ns = self._tree.lookup(  # noqa: N806
-                target_frame, fixed_frame, to_nanoseconds(target_time))
+                target_frame, fixed_frame, to_nanoseconds(target_time)
+            )
         return _to_message(compose(target_T_fixed, fixed_T_source), stamp_ns, target_frame, source_frame)
 
     def can_transform_core(self, target_frame: str, source_frame: str, time: Time) -> tuple[bool, str]:
@@ -83,8 +93,9 @@ class BufferCore:
             return False, str(error)
         return True, ""
 
-    def can_transform_full_core(self, target_frame: str, target_time: Time, source_frame: str, source_time: Time,
-                                fixed_frame: str) -> tuple[bool, str]:
+    def can_transform_full_core(
+        self, target_frame: str, target_time: Time, source_frame: str, source_time: Time, fixed_frame: str
+    ) -> tuple[bool, str]:
         """Whether the lookup would succeed, and if not, why."""
         try:
             self.lookup_transform_full_core(target_frame, target_time, source_frame, source_time, fixed_frame)
@@ -122,8 +133,11 @@ class BufferCore:
     def all_frames_as_string(self) -> str:
         """One sentence for each frame that has a parent."""
         with self._changed:
-            return "".join(f"Frame {frame} exists with parent {cache.latest.parent}.\n"
-                           for frame, cache in self._tree.caches.items() if cache.latest is not None)
+            return "".join(
+                f"Frame {frame} exists with parent {cache.latest.parent}.\n"
+                for frame, cache in self._tree.caches.items()
+                if cache.latest is not None
+            )
 
     def _frameExists(self, frame: str) -> bool:  # noqa: N802 - the name users of tf2_py know
         with self._changed:
@@ -140,15 +154,19 @@ class BufferCore:
         reason = _malformed(parent, child, transform)
         if reason:
             get_logger("tf2").error(
-                f"transform '{parent}' -> '{child}' of authority '{authority}' is left out: {reason}")
+                f"transform '{parent}' -> '{child}' of authority '{authority}' is left out: {reason}"
+            )
             return
         with self._changed:
             sample = Sample(to_nanoseconds(message.header.stamp), parent, transform)
             if not self._tree.insert(child, sample, is_static):
                 get_logger("tf2").warning(
-                    f"transform of frame '{child}' at time {sample.stamp_ns * 1e-9:.6f} of authority '{authority}' is "
+                    f"transform of frame '{child}' at time {sample.stamp_ns * 1e-9:.6f} of authority "
+                    f"'{authority}' is "
                     f"left out: the buffer keeps {self._tree.length_ns * 1e-9:g} s and its newest is at "
-                    f"{self._tree.caches[child].latest_ns * 1e-9:.6f}; clear the buffer after a jump of the clock")
+                    f"{self._tree.caches[child].latest_ns * 1e-9:.6f}; clear the buffer after a jump of "
+                    "the clock"
+                )
                 return
             self._authorities[child] = authority
             self._changed.notify_all()

@@ -115,21 +115,26 @@ class TimeCache:
         Raises ExtrapolationException outside the stored span: tf2 never extrapolates.
         """
         if not self._samples:
-            raise ExtrapolationException(f"no sample is stored to answer a lookup at time {_seconds(time_ns)}")
+            raise ExtrapolationException(
+                f"no sample is stored to answer a lookup at time {_seconds(time_ns)}"
+            )
         if time_ns == 0 or time_ns == self.latest_ns:
             return self._samples[-1]
         if len(self._samples) == 1:
             raise ExtrapolationException(
                 f"lookup at time {_seconds(time_ns)} would need extrapolation: the only sample is at time "
-                f"{_seconds(self.latest_ns)}")
+                f"{_seconds(self.latest_ns)}"
+            )
         if time_ns > self.latest_ns:
             raise ExtrapolationException(
-                f"lookup would need extrapolation into the future: requested time {_seconds(time_ns)}, newest sample "
-                f"at time {_seconds(self.latest_ns)}")
+                f"lookup would need extrapolation into the future: requested time {_seconds(time_ns)}, "
+                f"newest sample at time {_seconds(self.latest_ns)}"
+            )
         if time_ns < self.oldest_ns:
             raise ExtrapolationException(
-                f"lookup would need extrapolation into the past: requested time {_seconds(time_ns)}, oldest sample "
-                f"at time {_seconds(self.oldest_ns)}")
+                f"lookup would need extrapolation into the past: requested time {_seconds(time_ns)}, "
+                f"oldest sample at time {_seconds(self.oldest_ns)}"
+            )
         newer = bisect_right(self._stamps, time_ns)
         one, two = self._samples[newer - 1], self._samples[newer]
         if one.parent != two.parent:

@@ -1,6 +1,8 @@
 # Copyright 2026 The sqap_vla Authors
 # SPDX-License-Identifier: Apache-2.0
-"""Why a transform cannot be had. All derive from TransformException, so that one except clause catches them."""
+"""Why a transform cannot be had. All derive from TransformException, so that one except clause catches
+them.
+"""
 
 
 class TransformException(Exception):

@@ -29,10 +29,12 @@ def multiply(a: Quaternion, b: Quaternion) -> Quaternion:
     """Hamilton product: the rotation b followed by a."""
     ax, ay, az, aw = a
     bx, by, bz, bw = b
-    return (aw * bx + ax * bw + ay * bz - az * by,
-            aw * by - ax * bz + ay * bw + az * bx,
-            aw * bz + ax * by - ay * bx + az * bw,
-            aw * bw - ax * bx - ay * by - az * bz)
+    return (
+        aw * bx + ax * bw + ay * bz - az * by,
+        aw * by - ax * bz + ay * bw + az * bx,
+        aw * bz + ax * by - ay * bx + az * bw,
+        aw * bw - ax * bx - ay * by - az * bz,
+    )
 
 
 def rotate(q: Quaternion, v: Vector) -> Vector:
@@ -40,9 +42,7 @@ def rotate(q: Quaternion, v: Vector) -> Vector:
     x, y, z, w = q
     vx, vy, vz = v
     cx, cy, cz = 2 * (y * vz - z * vy), 2 * (z * vx - x * vz), 2 * (x * vy - y * vx)
-    return (vx + w * cx + y * cz - z * cy,
-            vy + w * cy + z * cx - x * cz,
-            vz + w * cz + x * cy - y * cx)
+    return (vx + w * cx + y * cz - z * cy, vy + w * cy + z * cx - x * cz, vz + w * cz + x * cy - y * cx)
 
 
 def compose(a_T_b: Rigid, b_T_c: Rigid) -> Rigid:  # noqa: N803 - dst_T_src is the field's notation
@@ -61,7 +61,9 @@ def inverse(a_T_b: Rigid) -> Rigid:  # noqa: N803
 
 
 def interpolate(start: Rigid, end: Rigid, ratio: float) -> Rigid:
-    """Between two samples, ratio in [0, 1]: translation linear, rotation along the shorter great arc (slerp)."""
+    """Between two samples, ratio in [0, 1]: translation linear, rotation along the shorter great arc
+    (slerp).
+    """
     q0, q1 = start.rotation, end.rotation
     cosine = sum(a * b for a, b in zip(q0, q1, strict=True))
     sign = -1.0 if cosine < 0 else 1.0
@@ -69,7 +71,10 @@ def interpolate(start: Rigid, end: Rigid, ratio: float) -> Rigid:
     if angle == 0.0:
         rotation = q0
     else:
-        s0, s1 = (math.sin((1 - ratio) * angle) / math.sin(angle), sign * math.sin(ratio * angle) / math.sin(angle))
+        s0, s1 = (
+            math.sin((1 - ratio) * angle) / math.sin(angle),
+            sign * math.sin(ratio * angle) / math.sin(angle),
+        )
         rotation = tuple(s0 * a + s1 * b for a, b in zip(q0, q1, strict=True))
     translation = tuple(a + ratio * (b - a) for a, b in zip(start.translation, end.translation, strict=True))
     return Rigid(rotation, translation)

@@ -1,10 +1,10 @@
 # Copyright 2026 The sqap_vla Authors
 # SPDX-License-Identifier: Apache-2.0
-"""The tree of frames: which transforms join two of them, and for which times. Knows neither messages nor locks.
+"""The tree of frames: which transforms join two of them, and for which times. Knows neither messages nor
+locks.
 
-Names and order of arguments are tf2's: lookup(target, source) gives target_T_source. Times are nanoseconds; 0 means the
-latest time for which every transform of the chain is known.
-"""
+Names and order of arguments are tf2's: lookup(target, source) gives target_T_source. Times are nanoseconds; 0
+means the latest time for which every transform of the chain is known."""
 
 from __future__ import annotations
 
@@ -27,11 +27,13 @@ class FrameTree:
     def __init__(self, length_ns: int) -> None:
         self.length_ns = length_ns
         self.caches: dict[str, StaticCache | TimeCache] = {}
-        # Parents without a parent of their own are known too. A frame stays known when the history is cleared.
+        # Parents without a parent of their own are known too; so is a frame whose history was cleared.
         self.frames: dict[str, None] = {}
 
     def insert(self, frame: str, sample: Sample, is_static: bool) -> bool:
-        """Add a sample; False where it is older than the history goes back. Static and moving replace each other."""
+        """Add a sample; False where it is older than the history goes back. Static and moving replace each
+        other.
+        """
         cache = self.caches.get(frame)
         if cache is None or cache.is_static != is_static:
             cache = self.caches[frame] = StaticCache() if is_static else TimeCache(self.length_ns)
@@ -45,10 +47,13 @@ class FrameTree:
             cache.clear()
 
     def validate(self, argument: str, frame: str) -> None:
+        """Raise what tf2 raises for a name that is no known frame."""
         if not frame:
             raise InvalidArgumentException(f"{argument} is empty; a frame has a name")
         if frame.startswith("/"):
-            raise InvalidArgumentException(f"{argument} '{frame}' starts with a slash; tf2 names frames without it")
+            raise InvalidArgumentException(
+                f"{argument} '{frame}' starts with a slash; tf2 names frames without it"
+            )
         if frame not in self.frames:
             raise LookupException(f"{argument} '{frame}' does not exist in the buffer")
 
@@ -112,8 +117,14 @@ def _check_depth(edges: list[Edge]) -> None:
 def _common(source: str, source_edges: list[Edge], target: str, target_edges: list[Edge]) -> str | None:
     """The lowest frame above (or at) both ends."""
     above_source = {source, *(sample.parent for _, sample in source_edges)}
-    return next((frame for frame in (target, *(sample.parent for _, sample in target_edges))
-                 if frame in above_source), None)
+    return next(
+        (
+            frame
+            for frame in (target, *(sample.parent for _, sample in target_edges))
+            if frame in above_source
+        ),
+        None,
+    )
 
 
 def _below(edges: list[Edge], root: str) -> list[Sample]:
@@ -135,4 +146,6 @@ def _chain(edges: list[Edge], root: str) -> Rigid:
 
 
 def _unconnected(target: str, source: str) -> ConnectivityException:
-    return ConnectivityException(f"no chain of transforms joins '{target}' and '{source}': they are in separate trees")
+    return ConnectivityException(
+        f"no chain of transforms joins '{target}' and '{source}': they are in separate trees"
+    )

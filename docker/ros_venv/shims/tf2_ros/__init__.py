@@ -2,9 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """tf2 for nodes, in pure Python: buffer with timeouts, listener and broadcasters.
 
-The same import names and behaviour as the tf2_ros of a ROS 2 Jazzy installation. Not included: the frame graph
-service, the action client buffer and the conversion registry (BufferInterface.transform).
-"""
+The same import names and behaviour as the tf2_ros of a ROS 2 Jazzy installation. Not included: the frame
+graph service, the action client buffer and the conversion registry (BufferInterface.transform)."""
 
 from tf2_py import (
     BufferCore,

@@ -22,9 +22,8 @@ NO_WAIT = Duration()
 class Buffer(BufferCore):
     """Transforms of the last `cache_time` (default 10 s).
 
-    Waiting blocks the calling thread in wall time: from a callback, transforms must arrive through another thread
-    (a multi-threaded executor, or TransformListener(spin_thread=True)).
-    """
+    Waiting blocks the calling thread in wall time: from a callback, transforms must arrive through another
+    thread (a multi-threaded executor, or TransformListener(spin_thread=True))."""
 
     def __init__(self, cache_time: Duration | None = None, node: Node | None = None) -> None:
         super().__init__(cache_time)
@@ -35,7 +34,9 @@ class Buffer(BufferCore):
 
     def time_jump_callback(self, time_jump: TimeJump) -> None:
         """Forget transforms of a time that is now in the future."""
-        get_logger("tf2_buffer").warning("the clock jumped back or changed its source: the history is cleared")
+        get_logger("tf2_buffer").warning(
+            "the clock jumped back or changed its source: the history is cleared"
+        )
         self.clear()
 
     def set_transform(self, transform: TransformStamped, authority: str) -> None:
@@ -48,51 +49,88 @@ class Buffer(BufferCore):
         super().set_transform_static(transform, authority)
         self._answer_waiting()
 
-    def lookup_transform(self, target_frame: str, source_frame: str, time: Time,
-                         timeout: Duration = NO_WAIT) -> TransformStamped:
-        """target_T_source at `time` (0: latest common), waiting up to `timeout`; raises a TransformException."""
+    def lookup_transform(
+        self, target_frame: str, source_frame: str, time: Time, timeout: Duration = NO_WAIT
+    ) -> TransformStamped:
+        """target_T_source at `time` (0: latest common), waiting up to `timeout`; raises a
+        TransformException.
+        """
         self.can_transform(target_frame, source_frame, time, timeout)
         return self.lookup_transform_core(target_frame, source_frame, time)
 
-    def lookup_transform_full(self, target_frame: str, target_time: Time, source_frame: str, source_time: Time,
-                              fixed_frame: str, timeout: Duration = NO_WAIT) -> TransformStamped:
+    def lookup_transform_full(
+        self,
+        target_frame: str,
+        target_time: Time,
+        source_frame: str,
+        source_time: Time,
+        fixed_frame: str,
+        timeout: Duration = NO_WAIT,
+    ) -> TransformStamped:
         """target_T_source between two times through `fixed_frame`, waiting up to `timeout`."""
         self.can_transform_full(target_frame, target_time, source_frame, source_time, fixed_frame, timeout)
-        return self.lookup_transform_full_core(target_frame, target_time, source_frame, source_time, fixed_frame)
+        return self.lookup_transform_full_core(
+            target_frame, target_time, source_frame, source_time, fixed_frame
+        )
 
-    def can_transform(self, target_frame: str, source_frame: str, time: Time, timeout: Duration = NO_WAIT,
-                      return_debug_tuple: bool = False) -> bool | tuple[bool, str]:
+    def can_transform(
+        self,
+        target_frame: str,
+        source_frame: str,
+        time: Time,
+        timeout: Duration = NO_WAIT,
+        return_debug_tuple: bool = False,
+    ) -> bool | tuple[bool, str]:
         """Whether the lookup succeeds within `timeout`; with `return_debug_tuple` also why not."""
         answer = self._wait(lambda: self.can_transform_core(target_frame, source_frame, time), timeout)
         return answer if return_debug_tuple else answer[0]
 
-    def can_transform_full(self, target_frame: str, target_time: Time, source_frame: str, source_time: Time,
-                           fixed_frame: str, timeout: Duration = NO_WAIT,
-                           return_debug_tuple: bool = False) -> bool | tuple[bool, str]:
+    def can_transform_full(
+        self,
+        target_frame: str,
+        target_time: Time,
+        source_frame: str,
+        source_time: Time,
+        fixed_frame: str,
+        timeout: Duration = NO_WAIT,
+        return_debug_tuple: bool = False,
+    ) -> bool | tuple[bool, str]:
         """Whether the full lookup succeeds within `timeout`; with `return_debug_tuple` also why not."""
-        answer = self._wait(lambda: self.can_transform_full_core(
-            target_frame, target_time, source_frame, source_time, fixed_frame), timeout)
+        answer = self._wait(
+            lambda: self.can_transform_full_core(
+                target_frame, target_time, source_frame, source_time, fixed_frame
+            ),
+            timeout,
+        )
         return answer if return_debug_tuple else answer[0]
 
     def wait_for_transform_async(self, target_frame: str, source_frame: str, time: Time) -> Future:
         """A future that holds target_T_source as soon as it is known."""
         return self._future(lambda: self.lookup_transform_core(target_frame, source_frame, time))
 
-    def wait_for_transform_full_async(self, target_frame: str, target_time: Time, source_frame: str,
-                                      source_time: Time, fixed_frame: str) -> Future:
+    def wait_for_transform_full_async(
+        self, target_frame: str, target_time: Time, source_frame: str, source_time: Time, fixed_frame: str
+    ) -> Future:
         """A future that holds the full transform as soon as it is known."""
-        return self._future(lambda: self.lookup_transform_full_core(
-            target_frame, target_time, source_frame, source_time, fixed_frame))
+        return self._future(
+            lambda: self.lookup_transform_full_core(
+                target_frame, target_time, source_frame, source_time, fixed_frame
+            )
+        )
 
-    async def lookup_transform_async(self, target_frame: str, source_frame: str, time: Time) -> TransformStamped:
+    async def lookup_transform_async(
+        self, target_frame: str, source_frame: str, time: Time
+    ) -> TransformStamped:
         """Like lookup_transform, without a timeout and without blocking the executor."""
         return await self.wait_for_transform_async(target_frame, source_frame, time)
 
-    async def lookup_transform_full_async(self, target_frame: str, target_time: Time, source_frame: str,
-                                          source_time: Time, fixed_frame: str) -> TransformStamped:
+    async def lookup_transform_full_async(
+        self, target_frame: str, target_time: Time, source_frame: str, source_time: Time, fixed_frame: str
+    ) -> TransformStamped:
         """Like lookup_transform_full, without a timeout and without blocking the executor."""
         return await self.wait_for_transform_full_async(
-            target_frame, target_time, source_frame, source_time, fixed_frame)
+            target_frame, target_time, source_frame, source_time, fixed_frame
+        )
 
     def _wait(self, ask: Callable[[], tuple[bool, str]], timeout: Duration) -> tuple[bool, str]:
         deadline = wall.monotonic() + timeout.nanoseconds * 1e-9

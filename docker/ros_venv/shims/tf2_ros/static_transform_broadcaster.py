@@ -17,12 +17,14 @@ from tf2_ros.transform_broadcaster import as_list
 class StaticTransformBroadcaster:
     """Every message carries all transforms sent so far, since only the last message is kept for late joiners.
 
-    As upstream in Jazzy, a frame's first transform stays: sending another for the same child frame changes nothing.
-    """
+    As upstream in Jazzy, a frame's first transform stays: sending another for the same child frame changes
+    nothing."""
 
     def __init__(self, node: Node, qos: QoSProfile | int | None = None) -> None:
         if qos is None:
-            qos = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL, history=HistoryPolicy.KEEP_LAST)
+            qos = QoSProfile(
+                depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL, history=HistoryPolicy.KEEP_LAST
+            )
         self.pub_tf = node.create_publisher(TFMessage, "/tf_static", qos)
         self.net_message = TFMessage()
         self._child_frame_ids: set[str] = set()

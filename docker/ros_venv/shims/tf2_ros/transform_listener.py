@@ -20,24 +20,42 @@ AUTHORITY = "default_authority"
 class TransformListener:
     """Keeps `buffer` up to date as long as the node is spun (by `spin_thread`, in a thread of its own).
 
-    The node's subscriptions keep the listener alive. The thread ends with the node's context (rclpy.shutdown).
-    """
+    The node's subscriptions keep the listener alive. The thread ends with the node's context
+    (rclpy.shutdown)."""
 
-    def __init__(self, buffer: Buffer, node: Node, *, spin_thread: bool = False,
-                 qos: QoSProfile | int | None = None, static_qos: QoSProfile | int | None = None) -> None:
+    def __init__(
+        self,
+        buffer: Buffer,
+        node: Node,
+        *,
+        spin_thread: bool = False,
+        qos: QoSProfile | int | None = None,
+        static_qos: QoSProfile | int | None = None,
+    ) -> None:
         self.buffer = buffer
         self.node = node
         # Reentrant: a callback of the node that waits for a transform must not keep it from arriving.
         self.group = ReentrantCallbackGroup()
         self.tf_sub = node.create_subscription(
-            TFMessage, "/tf", self.callback, qos or _profile(DurabilityPolicy.VOLATILE), callback_group=self.group)
+            TFMessage,
+            "/tf",
+            self.callback,
+            qos or _profile(DurabilityPolicy.VOLATILE),
+            callback_group=self.group,
+        )
         self.tf_static_sub = node.create_subscription(
-            TFMessage, "/tf_static", self.static_callback, static_qos or _profile(DurabilityPolicy.TRANSIENT_LOCAL),
-            callback_group=self.group)
+            TFMessage,
+            "/tf_static",
+            self.static_callback,
+            static_qos or _profile(DurabilityPolicy.TRANSIENT_LOCAL),
+            callback_group=self.group,
+        )
         if spin_thread:
             self.executor = SingleThreadedExecutor(context=node.context)
             # No daemon: the interpreter must not be torn down under a thread that is inside DDS.
-            self.dedicated_listener_thread = Thread(target=_spin, args=(self.executor, node), name="tf_listener")
+            self.dedicated_listener_thread = Thread(
+                target=_spin, args=(self.executor, node), name="tf_listener"
+            )
             self.dedicated_listener_thread.start()
 
     def __del__(self) -> None:
