@@ -7,6 +7,8 @@ is a fixed word for diagnostics and whose text says value, rule and remedy.
 """
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from builtin_interfaces.msg import Time as TimeMsg
 from cv_bridge import CvBridge, CvBridgeError
@@ -18,6 +20,7 @@ from sqap_vla.pruning.projection import CameraModel
 
 CHANNELS = {"rgb8": 3, "bgr8": 3, "rgba8": 4, "bgra8": 4, "mono8": 1}  # one byte each
 MAX_SIDE_PX = 16384
+QUATERNION_NORM_TOLERANCE = 10e-3  # tf2's
 _bridge = CvBridge()
 
 
@@ -110,10 +113,10 @@ def camera_from_info(msg: CameraInfo, rectified: bool = False) -> CameraModel:
 
 
 def matrix_from_transform(transform: Transform) -> np.ndarray:
-    """4x4 of a geometry_msgs/Transform. Raises InputError where it is not finite or its quaternion has no length."""
+    """4x4 of a geometry_msgs/Transform. Raises InputError where it is not finite or its quaternion is not of length 1."""
     t, q = transform.translation, transform.rotation
     values = np.array([t.x, t.y, t.z, q.x, q.y, q.z, q.w])
-    if not np.isfinite(values).all() or np.linalg.norm(values[3:]) < 1e-6:
+    if not np.isfinite(values).all() or abs(math.hypot(*values[3:]) - 1.0) > QUATERNION_NORM_TOLERANCE:
         raise InputError("transform_invalid", f"transform is {values.tolist()}; it must be finite with a unit quaternion")
     matrix = np.eye(4)
     matrix[:3, :3] = Rotation.from_quat(values[3:]).as_matrix()
