@@ -2,18 +2,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """Loader, policy and diagnostics of one robot.
 
-    ros2 launch sqap_vla policy.launch.py params_file:=widowx.yaml checkpoint:=/models/CogACT-Base tokenizer:=/models/tokenizer.json
+    ros2 launch sqap_vla policy.launch.py params_file:=widowx.yaml checkpoint:=/models/CogACT-Base \\
+        tokenizer:=/models/llama-2/tokenizer.json
 
-With autostart the loader prepares the model and announces it; then the policy is configured with it and activated. Without,
-take the nodes through their lifecycle yourself (`ros2 lifecycle set /model_loader configure`, ...). Nothing moves unless
-dry_run:=false.
+With autostart the loader prepares the model and announces it; then the policy is configured with it and activated.
+Without, take the nodes through their lifecycle yourself (`ros2 lifecycle set /model_loader configure`, ...).
+Nothing moves unless dry_run:=false.
 """
+
 import os
 from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
-from launch import LaunchContext, LaunchDescription
-from launch.actions import DeclareLaunchArgument, EmitEvent, OpaqueFunction, RegisterEventHandler, SetEnvironmentVariable
+from launch.actions import (
+    DeclareLaunchArgument,
+    EmitEvent,
+    OpaqueFunction,
+    RegisterEventHandler,
+    SetEnvironmentVariable,
+)
 from launch.event_handlers import OnProcessStart
 from launch.events import matches_action
 from launch.substitutions import LaunchConfiguration
@@ -21,6 +28,8 @@ from launch_ros.actions import LifecycleNode
 from launch_ros.event_handlers import OnStateTransition
 from launch_ros.events.lifecycle import ChangeState
 from lifecycle_msgs.msg import Transition
+
+from launch import LaunchContext, LaunchDescription
 
 SHARE = Path(get_package_share_directory("sqap_vla"))
 DDS_PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
@@ -41,13 +50,18 @@ ARGUMENTS = {
 
 def generate_launch_description() -> LaunchDescription:
     profile = str(SHARE / "config" / "fastdds_shm.xml")
-    return LaunchDescription([
-        # Large images are lost with Fast DDS's default shared memory; a profile of the user's own stays in force.
-        *(SetEnvironmentVariable(name, os.environ.get(name, profile)) for name in DDS_PROFILE_VARIABLES),
-        SetEnvironmentVariable("RCUTILS_LOGGING_BUFFERED_STREAM", "1"),
-        *(DeclareLaunchArgument(name, default_value=default, description=text) for name, (default, text) in ARGUMENTS.items()),
-        OpaqueFunction(function=start_nodes),
-    ])
+    return LaunchDescription(
+        [
+            # Large images are lost with Fast DDS's default shared memory; a profile of the user's own stays in force.
+            *(SetEnvironmentVariable(name, os.environ.get(name, profile)) for name in DDS_PROFILE_VARIABLES),
+            SetEnvironmentVariable("RCUTILS_LOGGING_BUFFERED_STREAM", "1"),
+            *(
+                DeclareLaunchArgument(name, default_value=default, description=text)
+                for name, (default, text) in ARGUMENTS.items()
+            ),
+            OpaqueFunction(function=start_nodes),
+        ]
+    )
 
 
 def start_nodes(context: LaunchContext) -> list:
@@ -55,36 +69,64 @@ def start_nodes(context: LaunchContext) -> list:
     common = {} if not given["use_sim_time"] else {"use_sim_time": boolean("use_sim_time", given["use_sim_time"])}
     parameters = {
         "model_loader": pick(given, "checkpoint", "tokenizer", "artifact_dir"),
-        "policy": pick(given, "instruction") | ({} if not given["dry_run"] else {"dry_run": boolean("dry_run", given["dry_run"])}),
+        "policy": pick(given, "instruction")
+        | ({} if not given["dry_run"] else {"dry_run": boolean("dry_run", given["dry_run"])}),
         "diagnostics": {},
     }
     nodes = {name: lifecycle_node(name, given, own | common) for name, own in parameters.items()}
     actions = list(nodes.values())
     if boolean("autostart", given["autostart"]):
         # Handlers come before the nodes: a process may start, and change state, at once.
-        actions = [*on_start_configure(nodes["model_loader"]), *on_start_configure(nodes["diagnostics"]),
-                   *activate_when_configured(*nodes.values()),
-                   *when(nodes["model_loader"], "active", nodes["policy"], Transition.TRANSITION_CONFIGURE), *actions]
+        actions = [
+            *on_start_configure(nodes["model_loader"]),
+            *on_start_configure(nodes["diagnostics"]),
+            *activate_when_configured(*nodes.values()),
+            *when(nodes["model_loader"], "active", nodes["policy"], Transition.TRANSITION_CONFIGURE),
+            *actions,
+        ]
     return actions
 
 
 def lifecycle_node(name: str, given: dict[str, str], parameters: dict) -> LifecycleNode:
-    return LifecycleNode(package="sqap_vla", executable=f"{name}_node", name=name, namespace=given["namespace"],
-                         parameters=[parameter_file(given["params_file"]), parameters], output="screen", emulate_tty=True,
-                         arguments=["--ros-args", "--log-level", f"{name}:={given['log_level']}"])
+    return LifecycleNode(
+        package="sqap_vla",
+        executable=f"{name}_node",
+        name=name,
+        namespace=given["namespace"],
+        parameters=[parameter_file(given["params_file"]), parameters],
+        output="screen",
+        emulate_tty=True,
+        arguments=["--ros-args", "--log-level", f"{name}:={given['log_level']}"],
+    )
 
 
 def on_start_configure(node: LifecycleNode) -> list:
-    return [RegisterEventHandler(OnProcessStart(target_action=node, on_start=[change(node, Transition.TRANSITION_CONFIGURE)]))]
+    return [
+        RegisterEventHandler(
+            OnProcessStart(target_action=node, on_start=[change(node, Transition.TRANSITION_CONFIGURE)])
+        )
+    ]
 
 
 def activate_when_configured(*nodes: LifecycleNode) -> list:
-    return [handler for node in nodes for handler in when(node, "inactive", node, Transition.TRANSITION_ACTIVATE, "configuring")]
+    return [
+        handler
+        for node in nodes
+        for handler in when(node, "inactive", node, Transition.TRANSITION_ACTIVATE, "configuring")
+    ]
 
 
 def when(node: LifecycleNode, state: str, target: LifecycleNode, transition: int, came_from: str | None = None) -> list:
-    return [RegisterEventHandler(OnStateTransition(target_lifecycle_node=node, start_state=came_from, goal_state=state,
-                                                   entities=[change(target, transition)]))]
+    return [
+        RegisterEventHandler(
+            OnStateTransition(
+                target_lifecycle_node=node,
+                start_state=came_from,
+                goal_state=state,
+                entities=[change(target, transition)],
+            )
+        )
+    ]
 
 
 def change(node: LifecycleNode, transition: int) -> EmitEvent:

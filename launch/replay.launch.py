@@ -7,15 +7,24 @@
 
 Starts policy.launch.py on the bag's clock, plays the bag image by image, and ends with the report.
 """
+
 from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
-from launch import LaunchContext, LaunchDescription
-from launch.actions import DeclareLaunchArgument, EmitEvent, ExecuteProcess, IncludeLaunchDescription, OpaqueFunction, RegisterEventHandler
+from launch.actions import (
+    DeclareLaunchArgument,
+    EmitEvent,
+    ExecuteProcess,
+    IncludeLaunchDescription,
+    OpaqueFunction,
+    RegisterEventHandler,
+)
 from launch.event_handlers import OnProcessExit
 from launch.events import Shutdown
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
+
+from launch import LaunchContext, LaunchDescription
 
 SHARE = Path(get_package_share_directory("sqap_vla"))
 PASSED_ON = ("params_file", "checkpoint", "tokenizer", "instruction", "log_level")
@@ -32,12 +41,23 @@ ARGUMENTS = {
 
 
 def generate_launch_description() -> LaunchDescription:
-    return LaunchDescription([
-        *(DeclareLaunchArgument(name, default_value=default, description=text) for name, (default, text) in ARGUMENTS.items()),
-        IncludeLaunchDescription(PythonLaunchDescriptionSource(str(SHARE / "launch" / "policy.launch.py")), launch_arguments={
-            **{name: LaunchConfiguration(name) for name in PASSED_ON}, "use_sim_time": "true", "dry_run": "true"}.items()),
-        OpaqueFunction(function=play),
-    ])
+    return LaunchDescription(
+        [
+            *(
+                DeclareLaunchArgument(name, default_value=default, description=text)
+                for name, (default, text) in ARGUMENTS.items()
+            ),
+            IncludeLaunchDescription(
+                PythonLaunchDescriptionSource(str(SHARE / "launch" / "policy.launch.py")),
+                launch_arguments={
+                    **{name: LaunchConfiguration(name) for name in PASSED_ON},
+                    "use_sim_time": "true",
+                    "dry_run": "true",
+                }.items(),
+            ),
+            OpaqueFunction(function=play),
+        ]
+    )
 
 
 def play(context: LaunchContext) -> list:
@@ -45,6 +65,26 @@ def play(context: LaunchContext) -> list:
     preset = Path(given["params_file"])
     config = preset if preset.is_file() else SHARE / "config" / preset
     options = [item for name in ("tokenizer", "instruction") if given[name] for item in (f"--{name}", given[name])]
-    player = ExecuteProcess(cmd=["sqap-vla", "replay", given["bag"], "--checkpoint", given["checkpoint"], "--config", str(config),
-                                 "--out", given["out"], "--live", *options], output="screen", emulate_tty=True)
-    return [RegisterEventHandler(OnProcessExit(target_action=player, on_exit=[EmitEvent(event=Shutdown(reason="replay ended"))])), player]
+    player = ExecuteProcess(
+        cmd=[
+            "sqap-vla",
+            "replay",
+            given["bag"],
+            "--checkpoint",
+            given["checkpoint"],
+            "--config",
+            str(config),
+            "--out",
+            given["out"],
+            "--live",
+            *options,
+        ],
+        output="screen",
+        emulate_tty=True,
+    )
+    return [
+        RegisterEventHandler(
+            OnProcessExit(target_action=player, on_exit=[EmitEvent(event=Shutdown(reason="replay ended"))])
+        ),
+        player,
+    ]

@@ -18,9 +18,7 @@ class Kept:
     kept: Tensor
 
 
-def keep(
-    kept: Tensor, prune_layer: int, seen: list[Tensor | None] | None = None, **options: object
-) -> Pruning:
+def keep(kept: Tensor, prune_layer: int, seen: list[Tensor | None] | None = None, **options: object) -> Pruning:
     """A pruning that keeps fixed tokens and notes the scores it was given."""
 
     def select(scores: Tensor | None) -> Kept:

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from tolerance import close
 
 from sqap_vla.cogact.action_head import ActionModel, timestep_frequencies
 from sqap_vla.cogact.config import OFFICIAL_HEADS, HeadConfig, official_config
 from sqap_vla.cogact.layout import unused_shapes, used_shapes
-from tolerance import close
 
 FORWARD_ATOL = 5e-6
 SAMPLE_ATOL, SAMPLE_RTOL = 5e-5, 1e-5  # samples of this untrained head have a standard deviation of 8
@@ -29,9 +29,7 @@ def head(request, reference, arrays):
     action_model = ActionModel(
         HeadConfig(depth=depth, hidden_size=hidden, num_heads=sizes["num_heads"], token_size=token_size)
     )
-    action_model.load_state_dict(
-        {name: tensor for name, tensor in weights.items() if "history_embedder" not in name}
-    )
+    action_model.load_state_dict({name: tensor for name, tensor in weights.items() if "history_embedder" not in name})
     return action_model.eval(), expected, torch.from_numpy(expected["x"]), torch.from_numpy(expected["z"])
 
 

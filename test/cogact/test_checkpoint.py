@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 import torch
-
 from checkpoint_editing import edit_json, edit_weights, weights_of
+
 from sqap_vla.cogact.checkpoint import CheckpointError, find_weights, fingerprint, load_checkpoint
 from sqap_vla.cogact.config import official_config
 from sqap_vla.cogact.layout import unused_shapes, used_shapes
@@ -37,9 +37,7 @@ def test_the_full_size_key_table_maps_with_nothing_missing_or_left_over(referenc
 
 
 def test_the_tiny_key_table_maps_with_nothing_missing_or_left_over(reference, tiny):
-    assert used_shapes(tiny.config) | unused_shapes(tiny.config) == table(
-        reference / "f_tiny_checkpoint_keys.json"
-    )
+    assert used_shapes(tiny.config) | unused_shapes(tiny.config) == table(reference / "f_tiny_checkpoint_keys.json")
 
 
 def test_every_tensor_arrives_as_it_is(tiny):

@@ -15,15 +15,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-
 from checkpoint_editing import edit_json, edit_weights, weights_of
+
 from sqap_vla.cogact.checkpoint import CheckpointError, fingerprint, load_checkpoint
 
 
 def test_no_directory(tmp_path):
-    with pytest.raises(
-        CheckpointError, match="nowhere is not a directory; give the one that holds config.json"
-    ):
+    with pytest.raises(CheckpointError, match="nowhere is not a directory; give the one that holds config.json"):
         load_checkpoint(tmp_path / "nowhere")
 
 
@@ -62,9 +60,7 @@ def test_no_weights(directory, folder):
 def test_truncated_weights(directory, share):
     weights = weights_of(directory)
     os.truncate(weights, int(share * weights.stat().st_size))
-    with pytest.raises(
-        CheckpointError, match=r"cannot be read as a PyTorch checkpoint.*copy or download it again"
-    ):
+    with pytest.raises(CheckpointError, match=r"cannot be read as a PyTorch checkpoint.*copy or download it again"):
         load_checkpoint(directory)
     with pytest.raises(CheckpointError, match="cannot be read as a PyTorch checkpoint"):
         fingerprint(directory)
@@ -100,9 +96,7 @@ def test_a_pickle_that_would_run_code_does_not(directory, tmp_path):
     assert not witness.exists()
 
 
-@pytest.mark.parametrize(
-    "content", [{}, [], {"model": None}, {"model": {"projector": 3}}, {"state_dict": {}}]
-)
+@pytest.mark.parametrize("content", [{}, [], {"model": None}, {"model": {"projector": 3}}, {"state_dict": {}}])
 def test_no_model_inside(directory, content):
     torch.save(content, weights_of(directory))
     with pytest.raises(CheckpointError, match="does not hold a dictionary 'model' of modules"):
@@ -136,9 +130,7 @@ def test_many_wrong_keys_are_counted(directory):
 
 def test_wrong_shapes(directory):
     edit_weights(directory, lambda model: model["projector"].update({"projector.2.bias": torch.zeros(7)}))
-    with pytest.raises(
-        CheckpointError, match=r"wrong shapes projector.projector.2.bias \[7\] instead of \[128\]"
-    ):
+    with pytest.raises(CheckpointError, match=r"wrong shapes projector.projector.2.bias \[7\] instead of \[128\]"):
         load_checkpoint(directory)
 
 
@@ -153,9 +145,7 @@ def test_values_that_are_no_float_tensors(directory):
 
 def test_sizes_that_are_not_official_and_not_described(directory):
     (directory / "tiny_sizes.json").unlink()
-    with pytest.raises(
-        CheckpointError, match="the DINOv2 tower is 64 wide and tiny_sizes.json does not describe it"
-    ):
+    with pytest.raises(CheckpointError, match="the DINOv2 tower is 64 wide and tiny_sizes.json does not describe it"):
         load_checkpoint(directory)
 
 

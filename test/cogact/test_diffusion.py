@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from tolerance import close
 
 from sqap_vla.cogact.diffusion import cosine_schedule, ddim_schedule, ddim_trajectory
-from tolerance import close
 
 TABLE_ATOL = 1e-12
 
@@ -42,9 +42,7 @@ def test_forward_noising_matches(expected):
 def test_sampling_recovers_x0_when_the_noise_is_known(steps):
     """With a perfect epsilon every step's estimate is x_0 itself, whatever the stride."""
     schedule = ddim_schedule(steps)
-    x0, epsilon = torch.randn(
-        2, 16, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(0)
-    ).unbind()
+    x0, epsilon = torch.randn(2, 16, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).unbind()
     top = torch.tensor([steps - 1])
     start = schedule.add_noise(x0[None], top, epsilon[None])
     for step in ddim_trajectory(lambda x, level: epsilon[None], start, schedule):

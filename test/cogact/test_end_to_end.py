@@ -7,11 +7,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from tolerance import close
 
 from sqap_vla.cogact.checkpoint import load_checkpoint
 from sqap_vla.cogact.normalization import clip_actions
 from sqap_vla.cogact.preprocess import preprocess
-from tolerance import close
 
 COGNITION_ATOL = 2e-5
 SAMPLE_ATOL = 5e-5
@@ -41,9 +41,7 @@ def cognition(model, tokenizer, images, instructions):
 def test_one_image_to_actions(expected, tiny, tokenizer, case, steps, cfg_scale, keys):
     feature = cognition(tiny.model, tokenizer, [expected["image"]], [str(expected["instruction"])])
     close(feature, expected["cognition"][:, 0], COGNITION_ATOL)
-    samples = tiny.model.sample_actions(
-        feature, torch.from_numpy(expected["noise"]), steps, cfg_scale
-    ).numpy()
+    samples = tiny.model.sample_actions(feature, torch.from_numpy(expected["noise"]), steps, cfg_scale).numpy()
     close(samples, expected[f"{case}_samples_raw"], SAMPLE_ATOL)
     close(clip_actions(samples[0]), expected[f"{case}_normalized"], SAMPLE_ATOL)
     for key in keys:
@@ -65,9 +63,7 @@ def test_a_batch_to_actions(expected, tiny, tokenizer):
 
 
 def test_the_learned_uncondition_is_read(expected, tiny):
-    np.testing.assert_array_equal(
-        tiny.model.action_model.net.z_embedder.uncondition, expected["uncondition"][0]
-    )
+    np.testing.assert_array_equal(tiny.model.action_model.net.z_embedder.uncondition, expected["uncondition"][0])
 
 
 def test_bfloat16_stays_near_the_autocast_reference(expected, reference, tokenizer):

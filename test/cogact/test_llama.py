@@ -6,13 +6,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from decoders import keep, random_decoder
+from tolerance import close
 from torch import Tensor
 from transformers import LlamaConfig, LlamaModel
 
-from decoders import keep, random_decoder
 from sqap_vla.cogact.llama import rotary_tables
 from sqap_vla.cogact.preprocess import preprocess
-from tolerance import close
 
 HIDDEN_ATOL = 5e-5
 COGNITION_ATOL = 2e-5
@@ -24,9 +24,7 @@ class TestAgainstOfficialOutputs:
         reference = arrays("e_vlm")
         states = reference["hidden_states_all_layers"]
         decoder = tiny.model.decoder
-        visual = tiny.model.encode_images(
-            *(picture[None] for picture in preprocess(arrays("d_preprocess")["img2"]))
-        )
+        visual = tiny.model.encode_images(*(picture[None] for picture in preprocess(arrays("d_preprocess")["img2"])))
         output = tiny.model.cognition(visual, reference["input_ids"].tolist(), record_hidden=True)
         assert len(output.hidden) == len(states) == len(decoder.layers) + 1
         for hidden, expected in zip(output.hidden[:-1], states[:-1], strict=True):
@@ -86,9 +84,7 @@ class TestAgainstOfficialOutputs:
         full = reference["k2_r0.5_layer_attention_full"]  # [1, H, T, T]
         embeds = torch.from_numpy(reference["inputs_embeds"])
         seen: list[Tensor] = []
-        tiny.model.decoder(
-            embeds, torch.tensor([embeds.shape[1] - 1]), VISUAL, keep(torch.arange(256), 2, seen)
-        )
+        tiny.model.decoder(embeds, torch.tensor([embeds.shape[1] - 1]), VISUAL, keep(torch.arange(256), 2, seen))
         close(seen[0], full[0, :, -1].mean(0)[VISUAL], 1e-6)
 
     def test_without_pruning_fastv_and_cogact_agree(self, arrays, tiny):
@@ -121,14 +117,10 @@ class TestAgainstTransformers:
         ).eval()
         other.load_state_dict(decoder.state_dict())
         embeds = torch.randn(2, 40, config.hidden_size)
-        theirs = other(
-            inputs_embeds=embeds, output_hidden_states=True, output_attentions=True, use_cache=False
-        )
+        theirs = other(inputs_embeds=embeds, output_hidden_states=True, output_attentions=True, use_cache=False)
         seen: list[Tensor] = []
         everything = keep(torch.arange(20), 2, seen)
-        ours = decoder(
-            embeds, torch.tensor([39, 39]), slice(1, 21), [everything, everything], record_hidden=True
-        )
+        ours = decoder(embeds, torch.tensor([39, 39]), slice(1, 21), [everything, everything], record_hidden=True)
         close(ours.cognition, theirs.last_hidden_state[:, -1].numpy(), 1e-5)
         for mine, expected in zip(ours.hidden[:-1], theirs.hidden_states[:-1], strict=True):
             close(mine, expected.numpy(), 1e-5)

@@ -25,10 +25,7 @@ def test_official_networks_are_known_by_their_widths(head):
 def test_the_official_mlp_width_of_siglip_is_truncated_as_timm_does(reference):
     sizes = sizes_of(official_config())
     del sizes["siglip"]["mlp_hidden"]
-    assert (
-        resolve_config(sizes | {"siglip": sizes["siglip"] | {"mlp_ratio": 3.7362}}, {}).siglip.mlp_hidden
-        == 4304
-    )
+    assert resolve_config(sizes | {"siglip": sizes["siglip"] | {"mlp_ratio": 3.7362}}, {}).siglip.mlp_hidden == 4304
 
 
 def test_a_decoder_without_these_entries_is_llama_2():

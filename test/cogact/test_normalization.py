@@ -27,9 +27,7 @@ def test_without_a_mask_the_gripper_is_scaled_too(expected):
     statistics = ActionStatistics.from_dict(
         {"q01": expected["bridge_orig_q01"].tolist(), "q99": expected["bridge_orig_q99"].tolist()}
     )
-    np.testing.assert_array_equal(
-        statistics.unnormalize(expected["samples"]), expected["bridge_orig_nomask_actions"]
-    )
+    np.testing.assert_array_equal(statistics.unnormalize(expected["samples"]), expected["bridge_orig_nomask_actions"])
 
 
 def test_clipping_matches_and_leaves_its_input_alone(expected):

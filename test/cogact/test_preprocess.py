@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from tolerance import close
 
 from sqap_vla.cogact.preprocess import DINO_MEAN, DINO_STD, preprocess
-from tolerance import close
 
 EXACT_WITH_THE_SAME_PILLOW = 1e-6
 ONE_GREY_LEVEL = 1 / 255 / min(DINO_STD) + 1e-6  # bicubic rounding may differ between Pillow versions

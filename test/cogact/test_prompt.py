@@ -44,10 +44,7 @@ def test_bos_comes_once_when_the_file_adds_it_too(tokenizer_file):
 
 
 def test_the_instruction_is_lower_cased_and_otherwise_kept():
-    assert (
-        build_prompt("Pick UP  the Cube")
-        == "In: What action should the robot take to pick up  the cube?\nOut:"
-    )
+    assert build_prompt("Pick UP  the Cube") == "In: What action should the robot take to pick up  the cube?\nOut:"
     assert build_prompt("look <image> here") == "In: What action should the robot take to look  here?\nOut:"
 
 

@@ -7,12 +7,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from decoders import keep, random_decoder
+from tolerance import close
 from torch import Tensor
 
-from decoders import keep, random_decoder
 from sqap_vla.cogact.llama import rotary_tables
 from sqap_vla.cogact.token_dropping import last_token_attention
-from tolerance import close
 
 
 def test_keeping_everything_changes_nothing():
@@ -37,9 +37,7 @@ def test_kept_tokens_keep_their_positions():
     visible[1:17] = False
     visible[1 + kept] = True
     mask = visible & torch.ones(30, 30, dtype=torch.bool).tril()
-    rope = rotary_tables(
-        torch.arange(30)[None], decoder.config.head_dim, decoder.config.rope_theta, torch.float32
-    )
+    rope = rotary_tables(torch.arange(30)[None], decoder.config.head_dim, decoder.config.rope_theta, torch.float32)
     x = embeds
     for layer in decoder.layers:
         attention = layer.self_attn

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+from tolerance import close
 
 from sqap_vla.cogact.preprocess import preprocess
 from sqap_vla.cogact.vision import VisionTransformer
-from tolerance import close
 
 FEATURE_ATOL = 5e-5
 PROJECTED_ATOL = 2e-5
@@ -19,9 +19,7 @@ PROJECTED_ATOL = 2e-5
 def pictures(arrays):
     frames = arrays("d_preprocess")
     rows = [preprocess(frames[f"img{index}"]) for index in arrays("c_vision")["image_index"]]
-    return tuple(
-        torch.stack(tower) for tower in zip(*rows, strict=True)
-    )  # dino, siglip: [2, 3, 224, 224] each
+    return tuple(torch.stack(tower) for tower in zip(*rows, strict=True))  # dino, siglip: [2, 3, 224, 224] each
 
 
 def test_fused_features_match(arrays, tiny, pictures):

@@ -8,6 +8,7 @@ import re
 
 import pytest
 import torch
+from tolerance import close
 from torch import Tensor
 from transformers import (
     Dinov2WithRegistersConfig,
@@ -18,7 +19,6 @@ from transformers import (
 
 from sqap_vla.cogact.config import VisionTowerConfig
 from sqap_vla.cogact.vision import VisionTransformer
-from tolerance import close
 
 ATOL = 1e-5
 

@@ -1,6 +1,7 @@
 # Copyright 2026 The sqap_vla Authors
 # SPDX-License-Identifier: Apache-2.0
 """Synthetic frames for the evaluation tests."""
+
 from __future__ import annotations
 
 from collections.abc import Callable

@@ -3,6 +3,7 @@
 """Bags of both storages and every compression read back what was written; damaged ones raise BagError and
 nothing else.
 """
+
 from __future__ import annotations
 
 import shutil
@@ -35,9 +36,7 @@ FRAMES = 4
 
 def episode(compressed: bool = False) -> Iterator[BagMessage]:
     pixels = np.random.default_rng(1)
-    camera = CameraModel(
-        np.array([[50.0, 0, 16], [0, 50, 12], [0, 0, 1]]), "plumb_bob", (0.1, 0, 0, 0, 0), 32, 24
-    )
+    camera = CameraModel(np.array([[50.0, 0, 16], [0, 50, 12], [0, 0, 1]]), "plumb_bob", (0.1, 0, 0, 0, 0), 32, 24)
     yield messages.string("/instruction", "pick up the cube", 0)
     for step in range(FRAMES):
         at_ns = 10**18 + step * 10**8
@@ -80,9 +79,7 @@ def test_a_single_storage_file_reads_like_its_directory(written: Path) -> None:
             BagReader(file)
         return
     with BagReader(file) as bag:
-        assert list(bag) == list(
-            episode()
-        ), "also where each message is compressed, which only metadata.yaml says"
+        assert list(bag) == list(episode()), "also where each message is compressed, which only metadata.yaml says"
 
 
 def test_only_wanted_topics_are_read_and_counted(written: Path) -> None:
@@ -109,10 +106,7 @@ def test_messages_decode_to_what_was_put_in(tmp_path: Path) -> None:
     assert np.array_equal(image.data.reshape(24, 32, 3), expected)
     assert image.header.stamp.sec == 10**9 and image.header.frame_id == "optical"
     assert first["/camera_info"].k[0] == 50 and first["/camera_info"].d[0] == 0.1
-    assert (
-        first["/tf"].transforms[0].child_frame_id == "tcp"
-        and first["/tf"].transforms[0].transform.rotation.w == 1
-    )
+    assert first["/tf"].transforms[0].child_frame_id == "tcp" and first["/tf"].transforms[0].transform.rotation.w == 1
     assert first["/instruction"].data == "pick up the cube"
 
 
@@ -168,9 +162,7 @@ def test_an_unclosed_recording_names_the_file_to_give_instead(tmp_path: Path) ->
 def test_an_unknown_storage_plugin_is_named(tmp_path: Path) -> None:
     path = write_bag(tmp_path / "bag", episode())
     metadata = path / "metadata.yaml"
-    metadata.write_text(
-        metadata.read_text().replace("storage_identifier: mcap", "storage_identifier: floppy")
-    )
+    metadata.write_text(metadata.read_text().replace("storage_identifier: mcap", "storage_identifier: floppy"))
     with pytest.raises(BagError, match="floppy"):
         BagReader(path)
 
@@ -256,9 +248,10 @@ def test_a_split_bag_comes_in_time_order_where_its_files_overlap(tmp_path: Path)
 
 
 def test_a_split_bag_in_the_wrong_order_is_refused(tmp_path: Path) -> None:
-    with BagReader(
-        split_bag(tmp_path, [10 * 10**9, 20 * 10**9, 30 * 10**9], [0])
-    ) as bag, pytest.raises(BagError, match="overlap"):
+    with (
+        BagReader(split_bag(tmp_path, [10 * 10**9, 20 * 10**9, 30 * 10**9], [0])) as bag,
+        pytest.raises(BagError, match="overlap"),
+    ):
         list(bag)
 
 

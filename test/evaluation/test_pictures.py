@@ -1,6 +1,7 @@
 # Copyright 2026 The sqap_vla Authors
 # SPDX-License-Identifier: Apache-2.0
 """The video can be played back, the strip is evenly spaced and bounded, the plots are drawn."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -91,11 +92,7 @@ def test_plots_are_drawn_with_gaps_in_the_data(tmp_path: Path) -> None:
     predicted = np.random.default_rng(0).normal(size=(5, 7))
     recorded = predicted.copy()
     recorded[2] = np.nan
-    plots.plot_actions(
-        tmp_path / "actions.png", np.arange(5.0), predicted, recorded, [1.0, None, 0.0, 0.0, 1.0]
-    )
-    plots.plot_latency(
-        tmp_path / "latency.png", {stage: [1.0, None, 3.0] for stage in STAGES}, 0.2, warm_up=1
-    )
+    plots.plot_actions(tmp_path / "actions.png", np.arange(5.0), predicted, recorded, [1.0, None, 0.0, 0.0, 1.0])
+    plots.plot_latency(tmp_path / "latency.png", {stage: [1.0, None, 3.0] for stage in STAGES}, 0.2, warm_up=1)
     for name in ("actions.png", "latency.png"):
         assert np.asarray(Image.open(tmp_path / name)).std() > 0

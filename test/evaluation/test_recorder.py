@@ -1,6 +1,7 @@
 # Copyright 2026 The sqap_vla Authors
 # SPDX-License-Identifier: Apache-2.0
 """What a replay leaves in its directory, also when it is cut short."""
+
 from __future__ import annotations
 
 import csv
@@ -74,12 +75,8 @@ def test_the_summary_holds_the_numbers_of_the_episode(replay: Path) -> None:
     assert summary["tokens_kept"]["all"] == {"mean": 8.0, "min": 8, "max": 8}
     assert summary["fallbacks"] == {"no_camera_info": 1, "outside_image": 1}
     assert summary["ee_pixel"] == {"inside": 3, "outside": 1, "none": 1}
-    assert summary["skipped"]["by_reason"] == {"encoding": 1} and summary["warnings"] == {
-        "camera_transform_missing": 1
-    }
-    assert summary["latency"]["stages"]["vision_ms"]["p50"] == pytest.approx(
-        4.5
-    ), "frames 1 to 4; frame 0 is warm-up"
+    assert summary["skipped"]["by_reason"] == {"encoding": 1} and summary["warnings"] == {"camera_transform_missing": 1}
+    assert summary["latency"]["stages"]["vision_ms"]["p50"] == pytest.approx(4.5), "frames 1 to 4; frame 0 is warm-up"
     assert [error["mae"] for error in summary["action_error"]] == [pytest.approx(0.01)] * 6
     assert summary["action_error"][0]["frames"] == 4
     assert (
@@ -135,9 +132,7 @@ def test_finished_rows_are_on_disk_before_the_replay_ends(
     with pytest.raises(RuntimeError, match="crash"), ReplayRecorder(tmp_path, make_info()) as recorder:
         for step in range(3):
             recorder.add(make_record(step), frame)
-            assert list(read_steps(tmp_path / "steps.csv")) == [
-                StepRow.of(s, make_record(s)) for s in range(step + 1)
-            ]
+            assert list(read_steps(tmp_path / "steps.csv")) == [StepRow.of(s, make_record(s)) for s in range(step + 1)]
         raise RuntimeError("crash")
     assert len(list(read_steps(tmp_path / "steps.csv"))) == 3
     assert not (tmp_path / "summary.json").exists()
@@ -156,9 +151,7 @@ def test_timings_mark_warm_up_and_leave_unknown_times_empty(
     ]
 
 
-def test_a_new_replay_leaves_nothing_of_an_earlier_one(
-    tmp_path: Path, make_info: Callable[..., RunInfo]
-) -> None:
+def test_a_new_replay_leaves_nothing_of_an_earlier_one(tmp_path: Path, make_info: Callable[..., RunInfo]) -> None:
     for name in (*OUTPUTS, "notes.txt"):
         (tmp_path / name).write_text("old")
     with ReplayRecorder(tmp_path, make_info()):
@@ -166,9 +159,7 @@ def test_a_new_replay_leaves_nothing_of_an_earlier_one(
     assert {path.name for path in tmp_path.iterdir()} == {"steps.csv", "timings.csv", "notes.txt"}
 
 
-def test_a_replay_without_a_usable_frame_still_reports(
-    tmp_path: Path, make_info: Callable[..., RunInfo]
-) -> None:
+def test_a_replay_without_a_usable_frame_still_reports(tmp_path: Path, make_info: Callable[..., RunInfo]) -> None:
     recorder = ReplayRecorder(tmp_path, make_info())
     recorder.skip(1, "instruction_empty", "no instruction was published")
     summary = recorder.finish(complete=False)

@@ -1,6 +1,7 @@
 # Copyright 2026 The sqap_vla Authors
 # SPDX-License-Identifier: Apache-2.0
 """Statistics against NumPy and against cases worked by hand."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -92,9 +93,7 @@ def test_later_chunk_rows_meet_the_action_recorded_at_their_time() -> None:
     chunks = np.zeros((6, 16, 7))
     chunks[:, :, 0] = np.arange(6)[:, None] + np.arange(16)  # a perfect forecast
     rows = statistics.errors_by_chunk_row(stamps, chunks, recorded, step_s=0.2)
-    assert [(r["row"], r["frames"], r["translation_mae_m"]) for r in rows] == [
-        (j, 6 - j, 0.0) for j in range(6)
-    ]
+    assert [(r["row"], r["frames"], r["translation_mae_m"]) for r in rows] == [(j, 6 - j, 0.0) for j in range(6)]
 
 
 def test_images_faster_than_the_chunk_are_aligned_by_time_not_by_index() -> None:
@@ -137,8 +136,6 @@ def test_a_series_marks_frames_without_a_recorded_action(make_record: Callable[.
         {"warm_up_frames": -1},
     ],
 )
-def test_a_run_that_cannot_be_is_refused(
-    make_info: Callable[..., RunInfo], change: dict[str, object]
-) -> None:
+def test_a_run_that_cannot_be_is_refused(make_info: Callable[..., RunInfo], change: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=next(iter(change))):
         make_info(**change)

@@ -1,6 +1,7 @@
 # Copyright 2026 The sqap_vla Authors
 # SPDX-License-Identifier: Apache-2.0
 """steps.csv says exactly what the policy did, and reads back to the same values."""
+
 from __future__ import annotations
 
 import csv
@@ -32,9 +33,7 @@ def rows(draw: st.DrawFn) -> StepRow:
         pixel=pixel,
         inside=None if pixel is None else draw(st.booleans()),
         kept=tuple(sorted(reasons)),
-        by_reason={
-            r: tuple(sorted(t for t, why in reasons.items() if why == r)) for r in REASON_COLUMNS.values()
-        },
+        by_reason={r: tuple(sorted(t for t, why in reasons.items() if why == r)) for r in REASON_COLUMNS.values()},
         action=draw(sevens),
         recorded=draw(st.none() | sevens),
         fallback=draw(st.text(max_size=20).filter(str.isprintable)),
@@ -65,9 +64,7 @@ def test_the_row_holds_the_columns_that_tools_rely_on(make_record: Callable[...,
 
 
 def test_what_there_is_none_of_is_empty(make_record: Callable[..., StepRecord]) -> None:
-    record = make_record(
-        0, ring=empty_ring("no_camera_info"), fallback="no_camera_info", recorded_action=None
-    )
+    record = make_record(0, ring=empty_ring("no_camera_info"), fallback="no_camera_info", recorded_action=None)
     cells = dict(zip(STEP_COLUMNS, StepRow.of(0, record).cells(), strict=True))
     assert cells["ee_u_px"] == cells["ee_v_px"] == cells["ee_inside"] == cells["r0"] == cells["r6"] == ""
     assert cells["fallback"] == "no_camera_info"

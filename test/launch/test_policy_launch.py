@@ -1,19 +1,21 @@
 # Copyright 2026 The sqap_vla Authors
 # SPDX-License-Identifier: Apache-2.0
-"""policy.launch.py with upstream's launch: the nodes become active by themselves, frames give chunks, a dry run moves nothing.
+"""policy.launch.py with upstream's launch: nodes become active by themselves, frames give chunks, a dry run is one.
 
 Without launch_testing this is skipped; test/nodes starts the same nodes as processes and covers the same behaviour.
 """
+
 import tempfile
 import time
 import unittest
 
 import pytest
 
-launch_testing = pytest.importorskip("launch_testing", reason="launch_testing is not installed; see test/nodes for the same behaviour")
+launch_testing = pytest.importorskip(
+    "launch_testing", reason="launch_testing is not installed; see test/nodes for the same behaviour"
+)
 pytest.importorskip("launch_ros", reason="launch_ros is not installed; see test/nodes for the same behaviour")
 
-import launch  # noqa: E402
 import numpy as np  # noqa: E402
 import rclpy  # noqa: E402
 from ament_index_python.packages import get_package_share_directory  # noqa: E402
@@ -25,6 +27,7 @@ from sensor_msgs.msg import CameraInfo, Image  # noqa: E402
 from std_msgs.msg import Float64MultiArray  # noqa: E402
 from tf2_ros import TransformBroadcaster  # noqa: E402
 
+import launch  # noqa: E402
 from sqap_vla.cogact.random_checkpoint import write_random_checkpoint  # noqa: E402
 from sqap_vla.nodes import qos  # noqa: E402
 from sqap_vla.nodes.conversions import image_from_rgb  # noqa: E402
@@ -38,11 +41,21 @@ TIMEOUT_S = 120.0
 def generate_test_description():
     directory = tempfile.mkdtemp(prefix="sqap_vla_launch_test_")
     share = get_package_share_directory("sqap_vla")
-    arguments = {"checkpoint": str(write_random_checkpoint(f"{directory}/checkpoint")), "artifact_dir": f"{directory}/artifact",
-                 "params_file": "widowx.yaml", "namespace": NAMESPACE, "instruction": "pick up the red cube"}
-    return launch.LaunchDescription([
-        IncludeLaunchDescription(PythonLaunchDescriptionSource(f"{share}/launch/policy.launch.py"), launch_arguments=arguments.items()),
-        launch_testing.actions.ReadyToTest()])
+    arguments = {
+        "checkpoint": str(write_random_checkpoint(f"{directory}/checkpoint")),
+        "artifact_dir": f"{directory}/artifact",
+        "params_file": "widowx.yaml",
+        "namespace": NAMESPACE,
+        "instruction": "pick up the red cube",
+    }
+    return launch.LaunchDescription(
+        [
+            IncludeLaunchDescription(
+                PythonLaunchDescriptionSource(f"{share}/launch/policy.launch.py"), launch_arguments=arguments.items()
+            ),
+            launch_testing.actions.ReadyToTest(),
+        ]
+    )
 
 
 class Robot(rclpy.node.Node):
@@ -67,14 +80,19 @@ class Robot(rclpy.node.Node):
     def _send_frame(self) -> None:
         stamp = self.get_clock().now().to_msg()
         transforms = []
-        for child, z in (("gripper_tcp", 0.2), ("camera_optical_frame", -0.8)):  # the camera looks along z, at the gripper
+        for child, z in (
+            ("gripper_tcp", 0.2),
+            ("camera_optical_frame", -0.8),
+        ):  # the camera looks along z, at the gripper
             transform = TransformStamped(child_frame_id=child)
             transform.header.stamp, transform.header.frame_id = stamp, "base_link"
             transform.transform.translation.x, transform.transform.translation.z = 0.3, z
             transform.transform.rotation.w = 1.0
             transforms.append(transform)
         self._tf.sendTransform(transforms)
-        info = CameraInfo(width=64, height=48, k=[60.0, 0.0, 32.0, 0.0, 60.0, 24.0, 0.0, 0.0, 1.0], distortion_model="plumb_bob")
+        info = CameraInfo(
+            width=64, height=48, k=[60.0, 0.0, 32.0, 0.0, 60.0, 24.0, 0.0, 0.0, 1.0], distortion_model="plumb_bob"
+        )
         info.header.stamp, info.header.frame_id = stamp, "camera_optical_frame"
         self._info.publish(info)
         self._image.publish(image_from_rgb(np.full((48, 64, 3), 90, np.uint8), stamp, "camera_optical_frame"))
@@ -100,7 +118,11 @@ class TestPolicyLaunch(unittest.TestCase):
         self.assertEqual(robot.live_twists, [])
 
         def inputs_judged_ok() -> bool:
-            return any(s.name == "sqap_vla: inputs" and s.level == DiagnosticStatus.OK for a in robot.diagnostics for s in a.status)
+            return any(
+                s.name == "sqap_vla: inputs" and s.level == DiagnosticStatus.OK
+                for a in robot.diagnostics
+                for s in a.status
+            )
 
         self.assertTrue(spin_until(robot, inputs_judged_ok, TIMEOUT_S), "diagnostics never called the inputs good")
 
@@ -109,7 +131,9 @@ class TestPolicyLaunch(unittest.TestCase):
 
         def stopped() -> bool:
             twist = robot.dry_twists[-1].twist
-            return not any((twist.linear.x, twist.linear.y, twist.linear.z, twist.angular.x, twist.angular.y, twist.angular.z))
+            return not any(
+                (twist.linear.x, twist.linear.y, twist.linear.z, twist.angular.x, twist.angular.y, twist.angular.z)
+            )
 
         self.assertTrue(spin_until(robot, stopped, TIMEOUT_S), "the last command is not a stop")
         self.assertLess(time.monotonic() - since_s, 20.0)

@@ -3,6 +3,7 @@
 """The overlay marks the tokens that were kept, in the colour of their reason, at their place; checked pixel
 by pixel.
 """
+
 from __future__ import annotations
 
 import numpy as np
@@ -94,15 +95,10 @@ def test_the_ring_is_outlined_and_the_end_effector_marked_at_its_pixel() -> None
     white = (picture == 255).all(axis=2)
     rows, columns = token_edges(480), token_edges(640)
     for row in (rows[6] + 5, rows[10] - 5):
-        assert (
-            white[row, columns[6] - 2 : columns[6] + 3].any()
-            and white[row, columns[11] - 3 : columns[11] + 3].any()
-        )
+        assert white[row, columns[6] - 2 : columns[6] + 3].any() and white[row, columns[11] - 3 : columns[11] + 3].any()
     changed = np.argwhere((picture != plain).any(axis=2))
     inner = changed[(abs(changed[:, 0] - 252) < 25) & (abs(changed[:, 1] - 338) < 25)]
-    assert inner.mean(axis=0) == pytest.approx(
-        [252, 338], abs=1
-    ), "the crosshair is centred on (u, v) = (338, 252)"
+    assert inner.mean(axis=0) == pytest.approx([252, 338], abs=1), "the crosshair is centred on (u, v) = (338, 252)"
     assert not white[rows[6] + 5 : rows[8] - 20, columns[8]].any(), "nothing else is white"
 
 
@@ -123,9 +119,7 @@ def test_a_small_frame_is_enlarged_until_its_legend_is_legible() -> None:
     assert [auto_scale(width) for width in (128, 224, 448, 640)] == [4, 2, 1, 1]
     picture = draw_overlay(gray_frame(224, 224), keep_all(256, "cpu"))
     assert picture.shape[1] == 448 and picture.shape[0] > 448
-    marked = draw_overlay(
-        gray_frame(224, 224), keep_all(256, "cpu"), ring_around(8, 8, (120.0, 120.0)), scale=1
-    )
+    marked = draw_overlay(gray_frame(224, 224), keep_all(256, "cpu"), ring_around(8, 8, (120.0, 120.0)), scale=1)
     assert marked.shape[1] == 224
 
 

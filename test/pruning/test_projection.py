@@ -1,6 +1,7 @@
 # Copyright 2026 The sqap_vla Authors
 # SPDX-License-Identifier: Apache-2.0
 """Projection against pixels computed by hand and against the distortion formulas written out."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -29,8 +30,9 @@ def test_pinhole_pixels_by_hand():
 def test_plumb_bob_takes_zero_to_five_coefficients_and_reads_missing_ones_as_zero(count):
     points = np.array([[0.2, -0.1, 1.0], [-0.3, 0.25, 1.2]])
     full = (*BARREL[:count], *[0.0] * (5 - count))
-    np.testing.assert_allclose(project(camera(distortion=BARREL[:count]), points),
-                               project(camera(distortion=full), points), atol=1e-12)
+    np.testing.assert_allclose(
+        project(camera(distortion=BARREL[:count]), points), project(camera(distortion=full), points), atol=1e-12
+    )
 
 
 def test_plumb_bob_matches_the_formula():
@@ -60,8 +62,9 @@ def test_equidistant_matches_the_formula_far_off_axis():
     theta_d = theta * (1 + sum(c * theta ** (2 * i + 2) for i, c in enumerate(k)))
     direction = np.array([0.6, 0.8])
     point = np.array([[*(np.sin(theta) * direction), np.cos(theta)]])
-    np.testing.assert_allclose(project(camera("equidistant", k), point),
-                               [[500 * theta_d * 0.6 + 320, 400 * theta_d * 0.8 + 240]], atol=1e-9)
+    np.testing.assert_allclose(
+        project(camera("equidistant", k), point), [[500 * theta_d * 0.6 + 320, 400 * theta_d * 0.8 + 240]], atol=1e-9
+    )
 
 
 def test_points_not_in_front_of_the_camera_have_no_pixel():
@@ -103,18 +106,21 @@ def test_along_a_ray_from_the_centre_pixels_move_outwards_until_there_is_none(k1
     assert (np.diff(distance[visible]) > -1e-9).all()
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    ({"matrix": np.zeros((3, 3))}, "focal lengths are 0 and 0"),
-    ({"matrix": np.full((3, 3), np.nan)}, "not finite"),
-    ({"matrix": np.ones(8)}, "8 values"),
-    ({"matrix": ((500, 3, 320), (0, 400, 240), (0, 0, 1))}, "without skew"),
-    ({"distortion": (np.nan,)}, "not finite"),
-    ({"distortion": (0.1,) * 8}, "8 coefficients"),
-    ({"distortion_model": "thin_prism"}, "known are"),
-    ({"distortion_model": "equidistant"}, "it takes 4"),
-    ({"distortion_model": "rational_polynomial", "distortion": (0.0,) * 5}, "it takes 8 or 12 or 14"),
-    ({"width": 0}, "0x480"),
-])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"matrix": np.zeros((3, 3))}, "focal lengths are 0 and 0"),
+        ({"matrix": np.full((3, 3), np.nan)}, "not finite"),
+        ({"matrix": np.ones(8)}, "8 values"),
+        ({"matrix": ((500, 3, 320), (0, 400, 240), (0, 0, 1))}, "without skew"),
+        ({"distortion": (np.nan,)}, "not finite"),
+        ({"distortion": (0.1,) * 8}, "8 coefficients"),
+        ({"distortion_model": "thin_prism"}, "known are"),
+        ({"distortion_model": "equidistant"}, "it takes 4"),
+        ({"distortion_model": "rational_polynomial", "distortion": (0.0,) * 5}, "it takes 8 or 12 or 14"),
+        ({"width": 0}, "0x480"),
+    ],
+)
 def test_bad_intrinsics_are_refused_with_the_value(change, message):
     fields = {"matrix": K, "distortion_model": "plumb_bob", "distortion": (), "width": 640, "height": 480}
     with pytest.raises(ValueError, match=message):

@@ -1,6 +1,7 @@
 # Copyright 2026 The sqap_vla Authors
 # SPDX-License-Identifier: Apache-2.0
 """The ring against tokens counted by hand, and its fallbacks."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -25,7 +26,7 @@ def pose_at_pixel(u: float, v: float, depth: float = 1.0) -> np.ndarray:
 
 def box(u0: int, u1: int, v0: int, v1: int) -> np.ndarray:
     mask = np.zeros((16, 16), dtype=bool)  # [t_v, t_u]
-    mask[v0:v1 + 1, u0:u1 + 1] = True
+    mask[v0 : v1 + 1, u0 : u1 + 1] = True
     return mask.ravel()
 
 
@@ -73,15 +74,18 @@ def test_a_ring_larger_than_the_budget_keeps_the_nearest_ties_to_the_lowest_inde
     np.testing.assert_array_equal(ring.mask, expected)
 
 
-@pytest.mark.parametrize(("camera", "pose", "reason", "pixel"), [
-    (None, pose_at_pixel(1, 1), rings.NO_CAMERA_INFO, None),
-    (None, None, rings.NO_CAMERA_INFO, None),
-    (CAMERA, None, rings.NO_CAMERA_TRANSFORM, None),
-    (CAMERA, pose_at_pixel(320, 240, depth=-1), rings.BEHIND_CAMERA, None),
-    (CAMERA, pose_at_pixel(700, 100), rings.OUTSIDE_IMAGE, (700, 100)),
-    (CAMERA, pose_at_pixel(320, -0.01), rings.OUTSIDE_IMAGE, (320, -0.01)),
-    (CAMERA, pose_at_pixel(640, 240), rings.OUTSIDE_IMAGE, (640, 240)),
-])
+@pytest.mark.parametrize(
+    ("camera", "pose", "reason", "pixel"),
+    [
+        (None, pose_at_pixel(1, 1), rings.NO_CAMERA_INFO, None),
+        (None, None, rings.NO_CAMERA_INFO, None),
+        (CAMERA, None, rings.NO_CAMERA_TRANSFORM, None),
+        (CAMERA, pose_at_pixel(320, 240, depth=-1), rings.BEHIND_CAMERA, None),
+        (CAMERA, pose_at_pixel(700, 100), rings.OUTSIDE_IMAGE, (700, 100)),
+        (CAMERA, pose_at_pixel(320, -0.01), rings.OUTSIDE_IMAGE, (320, -0.01)),
+        (CAMERA, pose_at_pixel(640, 240), rings.OUTSIDE_IMAGE, (640, 240)),
+    ],
+)
 def test_fallbacks(camera, pose, reason, pixel):
     ring = ring_from_geometry(camera, pose, ORIGIN, radius=2, budget=154)
     assert ring.fallback == reason
@@ -95,13 +99,19 @@ def test_a_point_beyond_the_fold_of_the_distortion_is_outside_and_has_no_pixel()
     assert (ring.fallback, ring.pixel) == (rings.OUTSIDE_IMAGE, None)
 
 
-@pytest.mark.parametrize("arguments", [
-    {"points_ee": np.zeros(3)}, {"points_ee": np.zeros((0, 3))}, {"radius": -1}, {"budget": 0},
-    {"camera_T_ee": np.full((4, 4), np.nan)}, {"camera_T_ee": np.eye(3)},
-])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"points_ee": np.zeros(3)},
+        {"points_ee": np.zeros((0, 3))},
+        {"radius": -1},
+        {"budget": 0},
+        {"camera_T_ee": np.full((4, 4), np.nan)},
+        {"camera_T_ee": np.eye(3)},
+    ],
+)
 def test_malformed_arguments_are_refused(arguments):
-    valid = {"camera": CAMERA, "camera_T_ee": pose_at_pixel(1, 1), "points_ee": ORIGIN, "radius": 2,
-             "budget": 9}
+    valid = {"camera": CAMERA, "camera_T_ee": pose_at_pixel(1, 1), "points_ee": ORIGIN, "radius": 2, "budget": 9}
     with pytest.raises(ValueError, match="must be|at least"):
         ring_from_geometry(**{**valid, **arguments})
 
@@ -113,7 +123,7 @@ def test_inside_the_image_the_ring_holds_its_centre_within_radius_and_budget(u, 
     if ring.fallback:  # the way through 3D can round a border pixel out
         assert min(u, v, 640 - u, 480 - v) < 1e-6
         return
-    (t_u, t_v), = ring.centers
+    ((t_u, t_v),) = ring.centers
     assert ring.mask[16 * t_v + t_u]
     kept_v, kept_u = np.divmod(np.flatnonzero(ring.mask), 16)
     distance = np.maximum(abs(kept_u - t_u), abs(kept_v - t_v))

@@ -1,6 +1,7 @@
 # Copyright 2026 The sqap_vla Authors
 # SPDX-License-Identifier: Apache-2.0
 """Farthest-point sampling against a brute-force search over plain integers."""
+
 from __future__ import annotations
 
 import pytest

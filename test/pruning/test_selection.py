@@ -1,6 +1,7 @@
 # Copyright 2026 The sqap_vla Authors
 # SPDX-License-Identifier: Apache-2.0
 """Invariants of every selector, and SQAP against an independent selection in plain Python."""
+
 from __future__ import annotations
 
 import math
@@ -17,8 +18,12 @@ from sqap_vla.pruning.sqap import SqapSelector
 
 N = 256
 SELECTORS = [
-    SqapSelector(), SqapSelector(attention_share=0.0), SqapSelector(attention_share=1.0),
-    SqapSelector(use_ring=False), SqapSelector(use_attention=False), SqapSelector(use_fps=False),
+    SqapSelector(),
+    SqapSelector(attention_share=0.0),
+    SqapSelector(attention_share=1.0),
+    SqapSelector(use_ring=False),
+    SqapSelector(use_attention=False),
+    SqapSelector(use_fps=False),
     RandomDropSelector(),
 ]
 NO_RING = torch.zeros(N, dtype=torch.bool)
@@ -33,7 +38,7 @@ def frames(draw, max_ratio: float = 0.9):
     levels = draw(st.sampled_from([1, 3, 100, 10**6]))
     scores = torch.randint(0, levels, (N,), generator=generator).float() / levels
     ring = NO_RING.clone()
-    ring[torch.randperm(N, generator=generator)[:draw(st.integers(0, budget))]] = True
+    ring[torch.randperm(N, generator=generator)[: draw(st.integers(0, budget))]] = True
     return scores, ring, budget
 
 
@@ -43,10 +48,10 @@ def apart(a: int, b: int) -> int:
 
 def sqap_by_hand(scores: list[float], ring: set[int], budget: int, share: float) -> dict[int, Reason]:
     by_score = sorted(range(N), key=lambda i: (-scores[i], i))
-    top = by_score[:math.floor(share * budget)]
+    top = by_score[: math.floor(share * budget)]
     outside_ring = [i for i in top if i not in ring]
     kept = {i: Reason.RING for i in ring}
-    kept |= {i: Reason.ATTENTION for i in outside_ring[:budget - len(ring)]}  # the lowest scored yield
+    kept |= {i: Reason.ATTENTION for i in outside_ring[: budget - len(ring)]}  # the lowest scored yield
     nearest = {i: min((apart(i, j) for j in kept), default=10**6) for i in range(N)}
     while len(kept) < budget:
         choice = min((i for i in range(N) if i not in kept), key=lambda i: (-nearest[i], i))
@@ -184,14 +189,17 @@ def test_keep_all():
     assert selection.kept.tolist() == list(range(N)) and selection.counts()[Reason.OTHER] == N
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    ({"scores": None}, "needs them"),
-    ({"scores": torch.zeros(255)}, r"floating point \(256,\)"),
-    ({"scores": torch.zeros(N, dtype=torch.int64)}, "floating point"),
-    ({"ring": torch.zeros(N)}, "must be bool"),
-    ({"budget": 0}, "budget is 0"),
-    ({"budget": 257}, "budget is 257"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"scores": None}, "needs them"),
+        ({"scores": torch.zeros(255)}, r"floating point \(256,\)"),
+        ({"scores": torch.zeros(N, dtype=torch.int64)}, "floating point"),
+        ({"ring": torch.zeros(N)}, "must be bool"),
+        ({"budget": 0}, "budget is 0"),
+        ({"budget": 257}, "budget is 257"),
+    ],
+)
 def test_wrong_select_arguments_are_refused(arguments, message):
     valid = {"scores": torch.zeros(N), "ring": NO_RING, "budget": 154, "seed": 0}
     with pytest.raises(ValueError, match=message):
@@ -199,8 +207,12 @@ def test_wrong_select_arguments_are_refused(arguments, message):
 
 
 def test_wrong_configurations_are_refused():
-    for wrong in ({"attention_share": 1.1}, {"attention_share": math.nan}, {"grid": 0},
-                  {"use_attention": False, "use_fps": False}):
+    for wrong in (
+        {"attention_share": 1.1},
+        {"attention_share": math.nan},
+        {"grid": 0},
+        {"use_attention": False, "use_fps": False},
+    ):
         with pytest.raises(ValueError, match="attention|grid"):
             SqapSelector(**wrong)
     with pytest.raises(ValueError, match="ring has 255"):

@@ -6,6 +6,7 @@
 Pinned: principal point at (size - 1) / 2 (a half-pixel slip shows as a common offset of all objects), optical
 frame per REP-103, end-effector frame between the fingers.
 """
+
 from __future__ import annotations
 
 import cv2
@@ -36,9 +37,7 @@ def ee_pixel(env: TabletopEnv) -> np.ndarray:
 
 @pytest.mark.parametrize("size", [(640, 480), (320, 240), (224, 224)])
 def test_projected_cube_centres_fall_on_their_pixels(size: tuple[int, int]) -> None:
-    env = TabletopEnv(
-        EnvironmentConfig(observe_rgb=False, camera=CameraConfig(width_px=size[0], height_px=size[1]))
-    )
+    env = TabletopEnv(EnvironmentConfig(observe_rgb=False, camera=CameraConfig(width_px=size[0], height_px=size[1])))
     offsets = []
     for seed in range(6):
         env.reset(seed=seed)
@@ -51,15 +50,11 @@ def test_projected_cube_centres_fall_on_their_pixels(size: tuple[int, int]) -> N
             )
     env.close()
     assert np.abs(offsets).max() < 1.0  # px
-    assert (
-        np.abs(np.median(offsets, axis=0)).max() < 0.2
-    )  # half a pixel in the principal point would show here
+    assert np.abs(np.median(offsets, axis=0)).max() < 0.2  # half a pixel in the principal point would show here
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_projected_end_effector_falls_on_the_gripper_throughout_an_episode(
-    env: TabletopEnv, seed: int
-) -> None:
+def test_projected_end_effector_falls_on_the_gripper_throughout_an_episode(env: TabletopEnv, seed: int) -> None:
     env.reset(seed=seed)
     expert, done, checked = PickExpert(env), False, 0
     while not done:

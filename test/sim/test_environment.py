@@ -4,6 +4,7 @@
 
 checker, determinism, motion by exactly what was asked, time limit, errors that name the remedy.
 """
+
 from __future__ import annotations
 
 import threading

@@ -1,6 +1,7 @@
 # Copyright 2026 The sqap_vla Authors
 # SPDX-License-Identifier: Apache-2.0
 """The scripted expert solves the task through actions alone, by friction, and repairs others' errors."""
+
 from __future__ import annotations
 
 import mujoco

@@ -1,6 +1,7 @@
 # Copyright 2026 The sqap_vla Authors
 # SPDX-License-Identifier: Apache-2.0
 """Rotations agree with scipy's, also at half a turn, where the rotation vector is delicate."""
+
 from __future__ import annotations
 
 import numpy as np

@@ -34,9 +34,7 @@ class ActionModel(nn.Module):
         """Normalised action chunks [B, T, C], not clipped. Arguments as `trajectory`."""
         return self.trajectory(cognition, noise, ddim_steps, cfg_scale)[-1].sample
 
-    def trajectory(
-        self, cognition: Tensor, noise: Tensor, ddim_steps: int, cfg_scale: float
-    ) -> list[DdimStep]:
+    def trajectory(self, cognition: Tensor, noise: Tensor, ddim_steps: int, cfg_scale: float) -> list[DdimStep]:
         """Every DDIM step.
 
         cognition: float32 [B, token_size]. noise: float32 [B, T, C]. cfg_scale: weight s of classifier-free

@@ -50,9 +50,7 @@ def find_weights(directory: str | Path, step: int | None = None) -> Path:
     folder = Path(directory) / "checkpoints"
     files = sorted(folder.glob("*.pt")) if folder.is_dir() else []
     if not files:
-        raise CheckpointError(
-            f"{folder} holds no .pt file; an official checkpoint directory has checkpoints/<name>.pt"
-        )
+        raise CheckpointError(f"{folder} holds no .pt file; an official checkpoint directory has checkpoints/<name>.pt")
     numbered = {number: file for file in files if (number := step_number(file)) is not None}
     if step is not None and step not in numbered:
         known = ", ".join(map(str, sorted(numbered))) or "none"

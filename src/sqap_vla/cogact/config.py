@@ -32,9 +32,7 @@ class VisionTowerConfig:
     def __post_init__(self) -> None:
         _require_counts("vision tower", self, may_be_zero="register_tokens")
         _require_heads("vision tower", self.embed_dim, self.num_heads)
-        _require(
-            self.depth >= 2, f"vision tower: depth is {self.depth}; features come from the last block but one"
-        )
+        _require(self.depth >= 2, f"vision tower: depth is {self.depth}; features come from the last block but one")
         _require(
             self.image_size % self.patch_size == 0,
             f"vision tower: image_size {self.image_size} does not divide by patch_size {self.patch_size}",

@@ -73,9 +73,7 @@ def ddim_schedule(steps: int) -> DiffusionSchedule:
     elif steps in strides:
         timesteps = np.arange(0, DIFFUSION_STEPS, strides[steps])
     else:
-        raise ValueError(
-            f"ddim_steps is {steps}; {DIFFUSION_STEPS} steps can be strided to {sorted({1, *strides})}"
-        )
+        raise ValueError(f"ddim_steps is {steps}; {DIFFUSION_STEPS} steps can be strided to {sorted({1, *strides})}")
     return DiffusionSchedule(timesteps, full.alphas_cumprod[timesteps])
 
 

@@ -88,13 +88,9 @@ class LlamaDecoder(nn.Module):
         rope = rotary_tables(positions, self.config.head_dim, self.config.rope_theta, x.dtype)
         for index, layer in enumerate(self.layers):
             if index == prune_layer:
-                selections = tuple(
-                    p.choose(row, visual) for p, row in zip(prunings, attention_rows, strict=True)
-                )
+                selections = tuple(p.choose(row, visual) for p, row in zip(prunings, attention_rows, strict=True))
                 stay = surviving_tokens(selections, visual, x.shape[1])  # [B, T']
-                last_index = last_index - (
-                    x.shape[1] - stay.shape[1]
-                )  # visual tokens come before the last token
+                last_index = last_index - (x.shape[1] - stay.shape[1])  # visual tokens come before the last token
                 # Gathering RoPE's tables with the tokens is what keeps the original positions.
                 x, rope = take_tokens(x, stay), take_rope(rope, stay)  # [B, T', D]
             if index == len(self.layers) - 1:
@@ -198,9 +194,7 @@ class RMSNorm(nn.Module):
 
 def rotary_tables(positions: Tensor, head_dim: int, theta: float, dtype: torch.dtype) -> RotaryTables:
     """Positions [B, T] -> cos and sin [B, T, d]; both halves of d hold the same angles (split-half RoPE)."""
-    exponents = (
-        torch.arange(0, head_dim, 2, device=positions.device, dtype=torch.float32) / head_dim
-    )  # [d / 2]
+    exponents = torch.arange(0, head_dim, 2, device=positions.device, dtype=torch.float32) / head_dim  # [d / 2]
     angles = positions[..., None].float() * theta**-exponents  # [B, T, d / 2]
     angles = torch.cat([angles, angles], dim=-1)  # [B, T, d]
     return angles.cos().to(dtype), angles.sin().to(dtype)

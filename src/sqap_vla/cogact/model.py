@@ -29,9 +29,7 @@ class CogAct(nn.Module):
         super().__init__()
         self.config = config
         self.vision_backbone = VisionBackbone(config.dino, config.siglip)
-        self.projector = Projector(
-            config.dino.embed_dim + config.siglip.embed_dim, config.decoder.hidden_size
-        )
+        self.projector = Projector(config.dino.embed_dim + config.siglip.embed_dim, config.decoder.hidden_size)
         self.llm_backbone = nn.ModuleDict({"llm": nn.ModuleDict({"model": LlamaDecoder(config.decoder)})})
         self.action_model = ActionModel(config.head)
 
@@ -67,18 +65,14 @@ class CogAct(nn.Module):
         """
         self._check_ids(input_ids, visual.shape[0])
         longest = max(map(len, input_ids))
-        padded = torch.tensor(
-            [[*ids, *[0] * (longest - len(ids))] for ids in input_ids], device=self.device
-        )  # [B, L]
+        padded = torch.tensor([[*ids, *[0] * (longest - len(ids))] for ids in input_ids], device=self.device)  # [B, L]
         text = self.decoder.embed_tokens(padded)  # [B, L, D]
         embeds = torch.cat([text[:, :1], visual, text[:, 1:]], dim=1)  # [B, T, D], T = N + L
         num_visual = visual.shape[1]
         last_index = torch.tensor([num_visual + len(ids) - 1 for ids in input_ids], device=self.device)  # [B]
         return self.decoder(embeds, last_index, slice(1, 1 + num_visual), pruning, record_hidden)
 
-    def sample_actions(
-        self, cognition: Tensor, noise: Tensor, ddim_steps: int = 10, cfg_scale: float = 1.5
-    ) -> Tensor:
+    def sample_actions(self, cognition: Tensor, noise: Tensor, ddim_steps: int = 10, cfg_scale: float = 1.5) -> Tensor:
         """Cognition [B, D], noise [B, 16, 7] -> normalised actions, float32 [B, 16, 7], not clipped."""
         noise = noise.to(self.device, torch.float32)
         return self.action_model.sample(cognition.to(torch.float32), noise, ddim_steps, cfg_scale)

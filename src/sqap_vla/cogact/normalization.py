@@ -85,7 +85,6 @@ def statistics_for(statistics: Mapping[str, ActionStatistics], unnorm_key: str |
         return next(iter(statistics.values()))
     if unnorm_key not in statistics:
         raise CheckpointError(
-            f"unnorm_key {unnorm_key!r} is not in dataset_statistics.json; it has: "
-            f"{', '.join(sorted(statistics))}"
+            f"unnorm_key {unnorm_key!r} is not in dataset_statistics.json; it has: {', '.join(sorted(statistics))}"
         )
     return statistics[unnorm_key]

@@ -46,9 +46,7 @@ class Tokenizer:
         self.path = path
         self.vocab_size = backend.get_vocab_size()
         self._backend = backend
-        self.bos_id, self.eos_id, self.empty_id = (
-            self._id(token) for token in (bos_token, eos_token, EMPTY_TOKEN)
-        )
+        self.bos_id, self.eos_id, self.empty_id = (self._id(token) for token in (bos_token, eos_token, EMPTY_TOKEN))
 
     @classmethod
     def from_path(cls, path: str | Path) -> Tokenizer:
@@ -119,9 +117,7 @@ def _special_tokens(config_file: Path) -> dict[str, str]:
     try:
         config = json.loads(config_file.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise TokenizerError(
-            f"{config_file} is not readable JSON ({error}); restore it or remove it"
-        ) from error
+        raise TokenizerError(f"{config_file} is not readable JSON ({error}); restore it or remove it") from error
     named = {name: config.get(name) for name in DEFAULT_SPECIAL_TOKENS}
     contents = {name: token["content"] if isinstance(token, dict) else token for name, token in named.items()}
     return {name: content for name, content in contents.items() if content}

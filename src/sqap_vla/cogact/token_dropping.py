@@ -50,9 +50,7 @@ class Pruning:
         return self.select(attention_row[visual] if attention_row is not None else None)
 
 
-def prunings_for_batch(
-    pruning: Pruning | Sequence[Pruning] | None, batch: int, num_layers: int
-) -> tuple[Pruning, ...]:
+def prunings_for_batch(pruning: Pruning | Sequence[Pruning] | None, batch: int, num_layers: int) -> tuple[Pruning, ...]:
     """One pruning per row, or none at all. Raises ValueError if they do not fit the batch or the decoder."""
     if pruning is None:
         return ()

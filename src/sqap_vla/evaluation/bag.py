@@ -11,6 +11,7 @@ Invariants: messages come in the order of their log time, ties in the order of r
 times, nanoseconds. Everything that is wrong with a bag is a BagError. Sources: rosbag2's metadata.yaml,
 versions 1 to 9; mcap.dev/spec.
 """
+
 from __future__ import annotations
 
 import heapq
@@ -154,8 +155,7 @@ class BagReader:
 
     def _listing(self) -> str:
         return (
-            ", ".join(f"{topic.name} ({topic.msgtype}, {topic.count})" for topic in self.topics.values())
-            or "no topics"
+            ", ".join(f"{topic.name} ({topic.msgtype}, {topic.count})" for topic in self.topics.values()) or "no topics"
         )
 
     def _iterate(self, connections: list[Connection]) -> Iterator[BagMessage]:

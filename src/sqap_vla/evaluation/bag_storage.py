@@ -1,6 +1,7 @@
 # Copyright 2026 The sqap_vla Authors
 # SPDX-License-Identifier: Apache-2.0
 """Opens a rosbag2 of any storage, and says in one way what is wrong with one that cannot be read."""
+
 from __future__ import annotations
 
 import struct
@@ -37,8 +38,7 @@ def open_storage(path: Path) -> Reader:
         remedy = "it holds no .mcap or .db3 file either; give the directory that `ros2 bag record` made"
         if files:
             remedy = (
-                "the recording was not closed: run `ros2 bag reindex`, "
-                f"or give the file itself ({', '.join(files)})"
+                f"the recording was not closed: run `ros2 bag reindex`, or give the file itself ({', '.join(files)})"
             )
         raise BagError(f"bag '{path}' has no metadata.yaml; {remedy}")
     if path.is_file() and path.suffix not in (".mcap", ".db3"):

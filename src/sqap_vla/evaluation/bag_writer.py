@@ -4,6 +4,7 @@
 
 Message definitions, type hashes and the metadata's version (9) are those of ROS 2 Jazzy.
 """
+
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
@@ -82,8 +83,7 @@ class BagWriter:
             connection = self._connections[message.topic] = self._add(message)
         if connection.msgtype != message.msgtype:
             raise BagError(
-                f"topic '{message.topic}' carries {connection.msgtype}; "
-                f"a {message.msgtype} cannot be added to it"
+                f"topic '{message.topic}' carries {connection.msgtype}; a {message.msgtype} cannot be added to it"
             )
         self._writer.write(connection, message.stamp_ns, message.data)
 

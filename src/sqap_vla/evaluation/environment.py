@@ -1,6 +1,7 @@
 # Copyright 2026 The sqap_vla Authors
 # SPDX-License-Identifier: Apache-2.0
 """Where a measurement was taken: versions and hardware, for reports. Latency means nothing without them."""
+
 from __future__ import annotations
 
 import os

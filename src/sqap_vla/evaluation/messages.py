@@ -6,6 +6,7 @@ For writing bags where there is no ROS graph; whatever reads them uses the node'
 REP-103: the camera's is its optical frame. Metres, radians; stamps in nanoseconds. Every function returns a
 BagMessage whose log time is the stamp in its header.
 """
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -49,9 +50,7 @@ def image(topic: str, rgb: np.ndarray, stamp_ns: int, frame_id: str) -> BagMessa
     )
 
 
-def compressed_image(
-    topic: str, rgb: np.ndarray, stamp_ns: int, frame_id: str, encoding: str = "png"
-) -> BagMessage:
+def compressed_image(topic: str, rgb: np.ndarray, stamp_ns: int, frame_id: str, encoding: str = "png") -> BagMessage:
     """sensor_msgs/CompressedImage as image_transport writes it.
 
     encoding: png (lossless) or jpeg. rgb: uint8 [H, W, 3].
@@ -73,9 +72,7 @@ def compressed_image(
 
 def camera_info(topic: str, camera: CameraModel, stamp_ns: int, frame_id: str) -> BagMessage:
     """sensor_msgs/CameraInfo of an unrectified camera: P is K without distortion, R the identity."""
-    region = _T["sensor_msgs/msg/RegionOfInterest"](
-        x_offset=0, y_offset=0, height=0, width=0, do_rectify=False
-    )
+    region = _T["sensor_msgs/msg/RegionOfInterest"](x_offset=0, y_offset=0, height=0, width=0, do_rectify=False)
     return _message(
         topic,
         "sensor_msgs/msg/CameraInfo",
@@ -94,9 +91,7 @@ def camera_info(topic: str, camera: CameraModel, stamp_ns: int, frame_id: str) -
     )
 
 
-def transforms(
-    topic: str, parent: str, parent_T_child: Mapping[str, np.ndarray], stamp_ns: int
-) -> BagMessage:
+def transforms(topic: str, parent: str, parent_T_child: Mapping[str, np.ndarray], stamp_ns: int) -> BagMessage:
     """tf2_msgs/TFMessage. parent_T_child: pose of each child frame in `parent`, [4, 4], by name."""
     stamped = []
     for child, pose in parent_T_child.items():
@@ -130,9 +125,7 @@ def float64_array(topic: str, values: np.ndarray | Sequence[float], stamp_ns: in
     )
 
 
-def joint_state(
-    topic: str, positions_rad: Mapping[str, float], stamp_ns: int, frame_id: str = ""
-) -> BagMessage:
+def joint_state(topic: str, positions_rad: Mapping[str, float], stamp_ns: int, frame_id: str = "") -> BagMessage:
     """sensor_msgs/JointState with positions alone."""
     nothing = np.zeros(0)
     return _message(

@@ -6,6 +6,7 @@ Video: VP9 in MP4 where OpenCV's FFmpeg can encode it (the PyPI wheels can; brow
 Part 2 in MP4 (old builds; players take it, browsers do not), else an animated GIF by Pillow. Which of them it
 became is in `path` and `codec`. All images are RGB uint8 [H, W, 3].
 """
+
 from __future__ import annotations
 
 import logging
@@ -29,9 +30,7 @@ class VideoWriter:
     Frames of another size than the first are scaled to it. Nothing is written until the first frame comes.
     """
 
-    def __init__(
-        self, directory: Path, stem: str, rate_hz: float, codecs: tuple[str, ...] = MP4_CODECS
-    ) -> None:
+    def __init__(self, directory: Path, stem: str, rate_hz: float, codecs: tuple[str, ...] = MP4_CODECS) -> None:
         if not rate_hz > 0:
             raise ValueError(f"rate_hz is {rate_hz}; it must be positive, such as 3.0")
         self._directory, self._stem, self._rate_hz, self._codecs = directory, stem, rate_hz, codecs
@@ -61,9 +60,7 @@ class VideoWriter:
             self._writer = None
         elif self._gif:
             first, *rest = self._gif
-            first.save(
-                self.path, save_all=True, append_images=rest, duration=round(1000 / self._rate_hz), loop=0
-            )
+            first.save(self.path, save_all=True, append_images=rest, duration=round(1000 / self._rate_hz), loop=0)
             if self.frames > GIF_MAX_FRAMES:
                 logger.warning(
                     "%s holds the first %d of %d frames; OpenCV with FFmpeg would make a whole video",
@@ -78,18 +75,14 @@ class VideoWriter:
         height, width = rgb.shape[0] // 2 * 2, rgb.shape[1] // 2 * 2  # 4:2:0 encoders want even sizes
         self.path = self._directory / f"{self._stem}.mp4"
         for codec in self._codecs:
-            writer = cv2.VideoWriter(
-                str(self.path), cv2.VideoWriter_fourcc(*codec), self._rate_hz, (width, height)
-            )
+            writer = cv2.VideoWriter(str(self.path), cv2.VideoWriter_fourcc(*codec), self._rate_hz, (width, height))
             if writer.isOpened():
                 self._writer, self._size, self.codec = writer, (width, height), codec
                 return
             writer.release()
         self.path.unlink(missing_ok=True)
         self.path, self.codec = self._directory / f"{self._stem}.gif", "gif"
-        self._size = (
-            (GIF_WIDTH_PX, round(height * GIF_WIDTH_PX / width)) if width > GIF_WIDTH_PX else (width, height)
-        )
+        self._size = (GIF_WIDTH_PX, round(height * GIF_WIDTH_PX / width)) if width > GIF_WIDTH_PX else (width, height)
         logger.warning(
             "OpenCV %s encodes none of %s; the overlay video becomes %s",
             cv2.__version__,

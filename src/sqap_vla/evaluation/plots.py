@@ -4,6 +4,7 @@
 
 Drawn with Matplotlib's Agg: no display, no global state.
 """
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -21,9 +22,7 @@ RECORDED = "#D55E00"
 STAGE_COLORS = {"preprocess_ms": "#CC79A7", "vision_ms": "#56B4E9", "llm_ms": "#0072B2", "head_ms": "#E69F00"}
 
 
-def _figure(
-    width: float, height: float, rows: int, columns: int, **options: object
-) -> tuple[Figure, np.ndarray]:
+def _figure(width: float, height: float, rows: int, columns: int, **options: object) -> tuple[Figure, np.ndarray]:
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure, figure.subplots(rows, columns, squeeze=False, **options)
@@ -71,9 +70,7 @@ def plot_actions(
     figure.savefig(path, dpi=110)
 
 
-def plot_latency(
-    path: Path, stages_ms: Mapping[str, Sequence[float | None]], step_s: float, warm_up: int
-) -> None:
+def plot_latency(path: Path, stages_ms: Mapping[str, Sequence[float | None]], step_s: float, warm_up: int) -> None:
     """Stages of each inference stacked, warm-up frames hatched, and the time of one step as a line, as PNG.
 
     stages_ms: per stage, one value per frame; None is drawn as nothing. Stages beyond STAGE_COLORS are left
@@ -95,9 +92,7 @@ def plot_latency(
         for bar in bars.patches[:warm_up]:
             bar.set(hatch="///", edgecolor="white", linewidth=0)
         bottom = bottom + heights
-    axes.axhline(
-        1e3 * step_s, color="black", linewidth=1, linestyle="--", label=f"one step, {1e3 * step_s:.0f} ms"
-    )
+    axes.axhline(1e3 * step_s, color="black", linewidth=1, linestyle="--", label=f"one step, {1e3 * step_s:.0f} ms")
     _tidy(axes, "latency per frame" + (" (hatched: warm-up)" if warm_up else ""), "ms")
     axes.set_xlabel("frame")
     axes.legend(frameon=False, ncols=5, fontsize=9, loc="upper right")

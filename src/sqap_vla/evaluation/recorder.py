@@ -11,6 +11,7 @@
 If the process dies, the finished rows of the two CSV files stay. steps.csv depends on bag, checkpoint, method
 and seed alone.
 """
+
 from __future__ import annotations
 
 import csv
@@ -57,9 +58,7 @@ class ReplayRecorder:
     written. strip_frames: pictures in the strip. video: whether to write one.
     """
 
-    def __init__(
-        self, directory: Path | str, info: RunInfo, strip_frames: int = 8, video: bool = True
-    ) -> None:
+    def __init__(self, directory: Path | str, info: RunInfo, strip_frames: int = 8, video: bool = True) -> None:
         self.directory = Path(directory)
         self.info = info
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -154,9 +153,7 @@ class ReplayRecorder:
             )
         if any(value is not None for value in series.stages_ms["total_ms"]):
             latency = "latency.png"
-            plots.plot_latency(
-                self.directory / latency, series.stages_ms, self.info.step_s, self.info.warm_up_frames
-            )
+            plots.plot_latency(self.directory / latency, series.stages_ms, self.info.step_s, self.info.warm_up_frames)
         strip = self._strip.save(self.directory / "overlay_strip.png")
         video = self._video.path if self._video is not None else None
         return {

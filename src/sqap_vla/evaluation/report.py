@@ -4,6 +4,7 @@
 
 Made from summary.json's content alone, so the two cannot disagree.
 """
+
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -29,8 +30,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]], align: str = 
     """A Markdown table; the first column is aligned left, the others by `align`."""
     lines = [header, ["---", *[align] * (len(header) - 1)], *rows]
     return "\n".join(
-        "| " + " | ".join(str(cell).replace("|", "\\|").replace("\n", " ") for cell in line) + " |"
-        for line in lines
+        "| " + " | ".join(str(cell).replace("|", "\\|").replace("\n", " ") for cell in line) + " |" for line in lines
     )
 
 
@@ -110,9 +110,7 @@ def _latency(summary: Mapping[str, Any]) -> str:
         for stage, p in latency["stages"].items()
         if p["count"]
     ]
-    parts = [
-        f"## Latency\n\nMilliseconds; frames left out at the start as warm-up: {latency['warm_up_frames']}."
-    ]
+    parts = [f"## Latency\n\nMilliseconds; frames left out at the start as warm-up: {latency['warm_up_frames']}."]
     if not rows:
         return "\n\n".join([*parts, "No frame was timed after the warm-up."])
     parts.append(table(("stage", "frames", "mean", "p50", "p95", "p99", "max"), rows))
@@ -176,9 +174,8 @@ def _gripper(summary: Mapping[str, Any]) -> str:
     ]
     return (
         f"## Gripper\n\nAgreement {number(gripper['percent'], 1)} % of {gripper['compared']} frames, "
-        f"recording read as `{summary['run']['gripper_kind']}`; a recorded \"hold\" keeps "
-        "the state last commanded.\n\n"
-        + table(("", "frames"), rows)
+        f'recording read as `{summary["run"]["gripper_kind"]}`; a recorded "hold" keeps '
+        "the state last commanded.\n\n" + table(("", "frames"), rows)
     )
 
 

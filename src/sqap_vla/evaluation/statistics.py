@@ -6,6 +6,7 @@ Plain NumPy on plain arrays. Nothing here is NaN: frames without a recorded acti
 not finite, are left out and counted. Gripper columns hold conventions, not quantities, so they are compared
 as open or closed, not subtracted.
 """
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -136,12 +137,10 @@ def gripper_agreement(predicted_open: np.ndarray, recorded_open: Sequence[float 
 
     predicted_open: [N]. recorded_open: N fractions, None where the recording says nothing.
     """
-    says = np.array(
-        [value is not None and np.isfinite(value) for value in recorded_open], bool
-    ) & np.isfinite(predicted_open)
-    recorded = (
-        np.array([0.0 if value is None else value for value in recorded_open], np.float64)[says] > THRESHOLD
+    says = np.array([value is not None and np.isfinite(value) for value in recorded_open], bool) & np.isfinite(
+        predicted_open
     )
+    recorded = np.array([0.0 if value is None else value for value in recorded_open], np.float64)[says] > THRESHOLD
     predicted = predicted_open[says] > THRESHOLD
     agreed = int((recorded == predicted).sum())
     return GripperAgreement(
@@ -214,6 +213,4 @@ def token_counts(kept: Sequence[Mapping[Reason, int]]) -> dict[str, dict[str, fl
         return {}
     table = {"all": np.array([sum(counts.values()) for counts in kept])}
     table |= {reason.name.lower(): np.array([counts.get(reason, 0) for counts in kept]) for reason in Reason}
-    return {
-        name: {"mean": float(n.mean()), "min": int(n.min()), "max": int(n.max())} for name, n in table.items()
-    }
+    return {name: {"mean": float(n.mean()), "min": int(n.min()), "max": int(n.max())} for name, n in table.items()}

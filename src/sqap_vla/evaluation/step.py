@@ -16,6 +16,7 @@ Empty cells mean "there is none".
     fallback                    why the method ran without geometry
     r0..r6                      recorded action, in the recording's own gripper convention
 """
+
 from __future__ import annotations
 
 import csv
@@ -74,9 +75,7 @@ class StepRecord:
 
     def __post_init__(self) -> None:
         if self.actions.shape != (CHUNK_STEPS, ACTION_DIM):
-            raise ValueError(
-                f"actions has shape {self.actions.shape}; it must be [{CHUNK_STEPS}, {ACTION_DIM}]"
-            )
+            raise ValueError(f"actions has shape {self.actions.shape}; it must be [{CHUNK_STEPS}, {ACTION_DIM}]")
         if not self.fallback.isprintable():
             raise ValueError(
                 f"fallback is {self.fallback!r}; it must be one line, such as no_camera_info"
@@ -154,8 +153,7 @@ class StepRow:
         u, v = ("", "") if self.pixel is None else map(repr, self.pixel)
         inside = "" if self.inside is None else str(int(self.inside))
         indices = [
-            " ".join(map(str, tokens))
-            for tokens in (self.kept, *(self.by_reason[r] for r in REASON_COLUMNS.values()))
+            " ".join(map(str, tokens)) for tokens in (self.kept, *(self.by_reason[r] for r in REASON_COLUMNS.values()))
         ]
         recorded = [""] * ACTION_DIM if self.recorded is None else list(map(repr, self.recorded))
         return [
@@ -219,8 +217,6 @@ def timing_cells(step: int, record: StepRecord, warm_up: bool) -> list[str]:
 def stage_times(record: StepRecord) -> dict[str, float | None]:
     """Milliseconds by STAGES."""
     known = (
-        {stage: getattr(record.times, stage) for stage in STAGES[:-1]}
-        if record.times
-        else dict.fromkeys(STAGES[:-1])
+        {stage: getattr(record.times, stage) for stage in STAGES[:-1]} if record.times else dict.fromkeys(STAGES[:-1])
     )
     return {**known, "wall_ms": record.wall_ms}

@@ -1,6 +1,7 @@
 # Copyright 2026 The sqap_vla Authors
 # SPDX-License-Identifier: Apache-2.0
 """What was run, and the numbers of summary.json that follow from its frames."""
+
 from __future__ import annotations
 
 from collections import Counter
@@ -45,9 +46,7 @@ class RunInfo:
         if not self.step_s > 0:
             raise ValueError(f"step_s is {self.step_s}; it must be positive, such as 0.2")
         if self.gripper_kind not in GRIPPER_KINDS:
-            raise ValueError(
-                f"gripper_kind '{self.gripper_kind}' is not known; known are {', '.join(GRIPPER_KINDS)}"
-            )
+            raise ValueError(f"gripper_kind '{self.gripper_kind}' is not known; known are {', '.join(GRIPPER_KINDS)}")
         if self.mode not in ("offline", "live"):
             raise ValueError(f"mode is '{self.mode}'; it must be offline or live")
         if self.warm_up_frames < 0:
@@ -81,12 +80,8 @@ class Series:
         numbers = [None if action is None else float(action[statistics.GRIPPER]) for action in actions]
         return cls(
             stamps_ns=np.array([r.stamp_ns for r in records], np.int64),
-            chunks=np.array([r.actions for r in records], np.float64).reshape(
-                frames, CHUNK_STEPS, ACTION_DIM
-            ),
-            recorded=np.array([nothing if a is None else a for a in actions], np.float64).reshape(
-                frames, ACTION_DIM
-            ),
+            chunks=np.array([r.actions for r in records], np.float64).reshape(frames, CHUNK_STEPS, ACTION_DIM),
+            recorded=np.array([nothing if a is None else a for a in actions], np.float64).reshape(frames, ACTION_DIM),
             recorded_open=statistics.recorded_open_states(gripper_kind, numbers),
             stages_ms={stage: [ms[stage] for ms in times] for stage in STAGES},
         )
@@ -109,13 +104,9 @@ def summarize(records: Sequence[StepRecord], info: RunInfo) -> dict[str, Any]:
             "stages": {s: asdict(statistics.percentiles(ms, warm_up)) for s, ms in series.stages_ms.items()},
         },
         "deadline": asdict(statistics.deadline_misses(series.stages_ms["total_ms"], info.step_s, warm_up)),
-        "action_error": [
-            asdict(error) for error in statistics.action_errors(series.predicted, series.recorded)
-        ],
+        "action_error": [asdict(error) for error in statistics.action_errors(series.predicted, series.recorded)],
         "error_by_chunk_row": statistics.errors_by_chunk_row(
             series.stamps_ns, series.chunks, series.recorded, info.step_s
         ),
-        "gripper": asdict(
-            statistics.gripper_agreement(series.predicted[:, statistics.GRIPPER], series.recorded_open)
-        ),
+        "gripper": asdict(statistics.gripper_agreement(series.predicted[:, statistics.GRIPPER], series.recorded_open)),
     }

@@ -15,6 +15,7 @@ is darker, kept for any other reason is yellow.
 
 Invariants: the input is not changed; the same input gives the same bytes. About 1 ms for 640x480.
 """
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -89,9 +90,7 @@ def draw_overlay(
     with fewer pixels than tokens along a side.
     """
     if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or min(rgb.shape[:2]) < GRID:
-        raise ValueError(
-            f"rgb is {rgb.dtype} {rgb.shape}; it must be uint8 [H, W, 3] with H and W of at least {GRID}"
-        )
+        raise ValueError(f"rgb is {rgb.dtype} {rgb.shape}; it must be uint8 [H, W, 3] with H and W of at least {GRID}")
     factor = auto_scale(rgb.shape[1]) if scale is None else scale
     if factor < 1:
         raise ValueError(f"scale is {scale}; it must be a whole number of at least 1, or None")
@@ -156,9 +155,7 @@ def _outline_ring(frame: np.ndarray, mask: np.ndarray) -> None:
         return
     height, width = frame.shape[:2]
     tokens = mask.reshape(GRID, GRID).astype(np.uint8)
-    area = np.repeat(
-        np.repeat(tokens, np.diff(token_edges(width)), axis=1), np.diff(token_edges(height)), axis=0
-    )
+    area = np.repeat(np.repeat(tokens, np.diff(token_edges(width)), axis=1), np.diff(token_edges(height)), axis=0)
     contours, _ = cv2.findContours(area, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
     thickness = max(1, round(width / 400))
     cv2.drawContours(frame, contours, -1, (0, 0, 0), thickness + 2)
@@ -171,7 +168,7 @@ def _mark_end_effector(frame: np.ndarray, u: float, v: float) -> None:
     length = max(8, round(width / 45))
     strokes = (((0, 0, 0), max(4, round(width / 130))), ((255, 255, 255), max(1, round(width / 320))))
     if 0 <= u < width and 0 <= v < height:
-        center, gap = (int(round(u)), int(round(v))), length // 3
+        center, gap = (round(u), round(v)), length // 3
         for color, thickness in strokes:
             for du, dv in ((1, 0), (-1, 0), (0, 1), (0, -1)):
                 start = (center[0] + gap * du, center[1] + gap * dv)
@@ -188,7 +185,7 @@ def _mark_end_effector(frame: np.ndarray, u: float, v: float) -> None:
     target = np.array([u, v])
     tip = np.clip(target, 4.0, np.array([width, height]) - 5.0)
     tail = tip - 2.5 * length * (target - tip) / np.linalg.norm(target - tip)
-    ends = [(int(round(x)), int(round(y))) for x, y in (tail, tip)]
+    ends = [(round(x), round(y)) for x, y in (tail, tip)]
     for color, thickness in strokes:
         cv2.arrowedLine(frame, *ends, color, thickness + (thickness == 1), cv2.LINE_AA, tipLength=0.4)
 

@@ -9,6 +9,7 @@ A distortion polynomial fitted inside the field of view bends back outside it: a
 would land in the middle of the image. Distortion is trusted only up to the first fold, the smallest angle at
 which the distorted radius stops growing; beyond it a point has no pixel.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -51,25 +52,28 @@ class CameraModel:
         matrix = matrix.reshape(3, 3)
         distortion = tuple(float(value) for value in self.distortion)
         if not np.isfinite(matrix).all() or not np.isfinite(distortion).all():
-            raise ValueError(f"camera_info holds a value that is not finite (K {matrix.ravel().tolist()}, "
-                             f"D {list(distortion)}); calibrate the camera or publish without camera_info")
+            raise ValueError(
+                f"camera_info holds a value that is not finite (K {matrix.ravel().tolist()}, "
+                f"D {list(distortion)}); calibrate the camera or publish without camera_info"
+            )
         if matrix[0, 0] <= 0 or matrix[1, 1] <= 0:
-            raise ValueError(f"focal lengths are {matrix[0, 0]:g} and {matrix[1, 1]:g} px; both must be "
-                             "positive (an uncalibrated camera publishes zeros)")
+            raise ValueError(
+                f"focal lengths are {matrix[0, 0]:g} and {matrix[1, 1]:g} px; both must be "
+                "positive (an uncalibrated camera publishes zeros)"
+            )
         if matrix[0, 1] != 0 or matrix[1, 0] != 0 or not np.array_equal(matrix[2], (0, 0, 1)):
-            raise ValueError(f"K is {matrix.ravel().tolist()}; it must be [fx 0 cx, 0 fy cy, 0 0 1] "
-                             "without skew")
+            raise ValueError(f"K is {matrix.ravel().tolist()}; it must be [fx 0 cx, 0 fy cy, 0 0 1] without skew")
         if self.width <= 0 or self.height <= 0:
-            raise ValueError(f"camera_info is for {self.width}x{self.height}; "
-                             "give the size of the image in pixels")
+            raise ValueError(f"camera_info is for {self.width}x{self.height}; give the size of the image in pixels")
         counts = COEFFICIENT_COUNTS.get(self.distortion_model)
         if counts is None:
             known = ", ".join(repr(name) for name in COEFFICIENT_COUNTS)
-            raise ValueError(f"distortion_model {self.distortion_model!r} is not supported; "
-                             f"known are {known}")
+            raise ValueError(f"distortion_model {self.distortion_model!r} is not supported; known are {known}")
         if len(distortion) not in counts:
-            raise ValueError(f"distortion_model {self.distortion_model!r} came with {len(distortion)} "
-                             f"coefficients; it takes {' or '.join(map(str, counts))}")
+            raise ValueError(
+                f"distortion_model {self.distortion_model!r} came with {len(distortion)} "
+                f"coefficients; it takes {' or '.join(map(str, counts))}"
+            )
         matrix.flags.writeable = False
         object.__setattr__(self, "matrix", matrix)
         object.__setattr__(self, "distortion", distortion)
@@ -87,8 +91,7 @@ class CameraModel:
         # r_d = r N(s) / D(s) with s = r^2; dr_d/dr = ((N + 2 s N') D - 2 s N D') / D^2
         numerator, denominator = Polynomial([1, k1, k2, k3]), Polynomial([1, k4, k5, k6])
         two_s = Polynomial([0, 2])
-        slope = ((numerator + two_s * numerator.deriv()) * denominator
-                 - two_s * numerator * denominator.deriv())
+        slope = (numerator + two_s * numerator.deriv()) * denominator - two_s * numerator * denominator.deriv()
         first = min(_smallest_positive_root(slope), _smallest_positive_root(denominator))
         return float(np.sqrt(first))
 

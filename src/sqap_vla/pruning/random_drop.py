@@ -4,6 +4,7 @@
 
 Drawn on the host from the seed alone, so that a frame keeps the same tokens on every device.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass

@@ -9,6 +9,7 @@ token at 640 px and is left out. A pixel is inside the image for 0 <= u < W and 
 
 Computed on the host from the frame's geometry; missing geometry gives an empty ring and a reason.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -39,8 +40,7 @@ class Ring:
     fallback: str
 
 
-def pixel_to_token(pixel: tuple[float, float], width: int, height: int,
-                   grid: int = 16) -> tuple[int, int] | None:
+def pixel_to_token(pixel: tuple[float, float], width: int, height: int, grid: int = 16) -> tuple[int, int] | None:
     """Token (t_u, t_v) of a pixel of a width x height image (eq. 3); None where the pixel is outside."""
     u, v = pixel
     if not (0 <= u < width and 0 <= v < height):  # false for NaN too
@@ -54,8 +54,14 @@ def empty_ring(fallback: str, pixel: tuple[float, float] | None = None, grid: in
     return Ring(mask=np.zeros(grid * grid, dtype=bool), centers=(), pixel=pixel, fallback=fallback)
 
 
-def ring_from_geometry(camera: CameraModel | None, camera_T_ee: np.ndarray | None, points_ee: np.ndarray,
-                       radius: int, budget: int, grid: int = 16) -> Ring:
+def ring_from_geometry(
+    camera: CameraModel | None,
+    camera_T_ee: np.ndarray | None,
+    points_ee: np.ndarray,
+    radius: int,
+    budget: int,
+    grid: int = 16,
+) -> Ring:
     """Tokens within Chebyshev distance `radius` of the token of any projected point.
 
     points_ee: [P, 3] metres in the end-effector's frame; the first is the end-effector itself, more may be
@@ -73,8 +79,9 @@ def ring_from_geometry(camera: CameraModel | None, camera_T_ee: np.ndarray | Non
     if camera_T_ee is None:
         return empty_ring(NO_CAMERA_TRANSFORM, grid=grid)
     if camera_T_ee.shape != (4, 4) or not np.isfinite(camera_T_ee).all():
-        raise ValueError(f"camera_T_ee is {camera_T_ee.tolist()}; it must be a finite [4, 4] matrix, "
-                         "or None if unknown")
+        raise ValueError(
+            f"camera_T_ee is {camera_T_ee.tolist()}; it must be a finite [4, 4] matrix, or None if unknown"
+        )
 
     points_camera = points_ee @ camera_T_ee[:3, :3].T + camera_T_ee[:3, 3]  # [P, 3]
     pixels = project(camera, points_camera)  # [P, 2]

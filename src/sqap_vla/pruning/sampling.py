@@ -11,6 +11,7 @@ asking the device for a value (before a CUDA graph is captured, one call has to 
 distances). The first m choices do not depend on how many follow, so who needs fewer ranks by position instead
 of choosing less.
 """
+
 from __future__ import annotations
 
 from functools import lru_cache
@@ -42,8 +43,10 @@ def farthest_point_sampling(taken: Tensor, candidates: Tensor, count: int, grid:
     """
     n = grid * grid
     if any(mask.shape != (n,) or mask.dtype != torch.bool for mask in (taken, candidates)):
-        raise ValueError(f"taken is {taken.dtype} {tuple(taken.shape)}, candidates {candidates.dtype} "
-                         f"{tuple(candidates.shape)}; both must be bool [{n}]")
+        raise ValueError(
+            f"taken is {taken.dtype} {tuple(taken.shape)}, candidates {candidates.dtype} "
+            f"{tuple(candidates.shape)}; both must be bool [{n}]"
+        )
     if count < 0:
         raise ValueError(f"count is {count}; it must be >= 0")
     if count == 0:

@@ -7,6 +7,7 @@ The decoder takes a TokenSelector as an argument and knows none of them. A selec
 inputs, in fixed shapes and without a host round trip, so that it can run inside the prefill and be captured
 in a CUDA graph.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -43,8 +44,10 @@ class TokenSelection:
         if kept.dtype != torch.int64 or kept.ndim != 1:
             raise ValueError(f"kept is {kept.dtype} {tuple(kept.shape)}; it must be int64 [n]")
         if reason.dtype != torch.uint8 or reason.shape != kept.shape or reason.device != kept.device:
-            raise ValueError(f"reason is {reason.dtype} {tuple(reason.shape)} on {reason.device}; it must be "
-                             f"uint8 {tuple(kept.shape)} on {kept.device}, one per kept token")
+            raise ValueError(
+                f"reason is {reason.dtype} {tuple(reason.shape)} on {reason.device}; it must be "
+                f"uint8 {tuple(kept.shape)} on {kept.device}, one per kept token"
+            )
 
     def cpu(self) -> TokenSelection:
         """The same selection in host memory, for logs and pictures."""
@@ -90,8 +93,9 @@ def budget_from_ratio(ratio: float, n: int = 256) -> int:
 
 def keep_all(n: int, device: torch.device | str) -> TokenSelection:
     """The selection of a dense model: all n tokens, reason OTHER."""
-    return TokenSelection(torch.arange(n, device=device),
-                          torch.full((n,), Reason.OTHER, dtype=torch.uint8, device=device))
+    return TokenSelection(
+        torch.arange(n, device=device), torch.full((n,), Reason.OTHER, dtype=torch.uint8, device=device)
+    )
 
 
 def check_select_arguments(scores: Tensor | None, ring: Tensor, budget: int, needs_scores: bool) -> None:
@@ -105,5 +109,6 @@ def check_select_arguments(scores: Tensor | None, ring: Tensor, budget: int, nee
     if scores is None:
         raise ValueError("scores is None; this selector ranks tokens by attention and needs them")
     if scores.shape != ring.shape or not scores.is_floating_point():
-        raise ValueError(f"scores is {scores.dtype} {tuple(scores.shape)}; "
-                         f"it must be floating point {tuple(ring.shape)}")
+        raise ValueError(
+            f"scores is {scores.dtype} {tuple(scores.shape)}; it must be floating point {tuple(ring.shape)}"
+        )

@@ -15,6 +15,7 @@ device knows. At least k tokens are always taken, so B - k choices always suffic
 order, and the priority cuts off those in excess. All shapes depend on N and B alone. k is taken of all N
 tokens, before the ring is considered (eq. 1).
 """
+
 from __future__ import annotations
 
 import math
@@ -46,13 +47,14 @@ class SqapSelector:
 
     def __post_init__(self) -> None:
         if not 0 <= self.attention_share <= 1:
-            raise ValueError(f"attention_share is {self.attention_share}; it must be in [0, 1], "
-                             "the part of the budget that attention may claim")
+            raise ValueError(
+                f"attention_share is {self.attention_share}; it must be in [0, 1], "
+                "the part of the budget that attention may claim"
+            )
         if self.grid < 1:
             raise ValueError(f"grid is {self.grid} tokens; it must be >= 1")
         if not (self.use_attention or self.use_fps):
-            raise ValueError("use_attention and use_fps are both off; "
-                             "the ring alone does not fill the budget")
+            raise ValueError("use_attention and use_fps are both off; the ring alone does not fill the budget")
 
     @property
     def needs_scores(self) -> bool:
@@ -82,7 +84,7 @@ class SqapSelector:
         taken = ring | attention
         fps_order = farthest_point_sampling(taken, ~taken, budget - k, self.grid)
         fps_rank = torch.full((n + 1,), n, device=ring.device)  # one more for the -1 of exhausted candidates
-        fps_rank[fps_order] = index[:budget - k]
+        fps_rank[fps_order] = index[: budget - k]
         fps_rank = fps_rank[:n]
 
         reason = torch.where(fps_rank < n, int(Reason.FPS), int(Reason.OTHER))

@@ -5,6 +5,7 @@
 World frame = `base_link`: x to the front of the robot, y to its left, z up; the table's surface is z = 0.
 SI units. `backend` is imported first: it chooses MuJoCo's off-screen renderer, before mujoco is imported.
 """
+
 from sqap_vla.sim.backend import RenderingError  # isort: skip
 from sqap_vla.sim.camera import CameraConfig, camera_T_base, intrinsics, project_points
 from sqap_vla.sim.controller import ControlConfig

@@ -5,6 +5,7 @@
 The variable MUJOCO_GL, where set, holds (egl | osmesa | glfw); otherwise EGL, which needs neither a display
 nor a GPU.
 """
+
 from __future__ import annotations
 
 import os
@@ -23,6 +24,4 @@ os.environ.setdefault("MUJOCO_GL", "egl")
 try:
     import mujoco  # noqa: F401
 except (AttributeError, OSError) as error:  # PyOpenGL holds None where the shared library is missing
-    raise RenderingError(
-        f"MUJOCO_GL={os.environ['MUJOCO_GL']} cannot be loaded ({error}); {REMEDY}"
-    ) from error
+    raise RenderingError(f"MUJOCO_GL={os.environ['MUJOCO_GL']} cannot be loaded ({error}); {REMEDY}") from error

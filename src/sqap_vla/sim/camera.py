@@ -7,6 +7,7 @@ OpenCV, so the principal point of a WxH image is ((W - 1) / 2, (H - 1) / 2). The
 pixels, no distortion. MuJoCo's own camera frame is OpenGL's (looks along -z, y up); only this module and the
 scene know of it.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -44,8 +45,7 @@ class CameraConfig:
         forward = np.subtract(self.target_m, self.position_m)
         if np.linalg.norm(forward[:2]) < 1e-3 * max(np.linalg.norm(forward), 1e-9):
             raise ValueError(
-                f"camera at {self.position_m} looks straight up or down at {self.target_m}; "
-                "move it off that vertical"
+                f"camera at {self.position_m} looks straight up or down at {self.target_m}; move it off that vertical"
             )
 
 

@@ -7,6 +7,7 @@ to drift; the commanded pose never leads the measured one by more than `max_lead
 a blocked arm does not wind up, and it stays inside the workspace. Joint references run linearly through the
 control step; velocity feed-forward cancels the servo's lag.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -42,13 +43,10 @@ class ControlConfig:
             if not getattr(self, name) > 0.0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be positive")
         if abs(self.step_s / TIMESTEP_S - round(self.step_s / TIMESTEP_S)) > 1e-6:
-            raise ValueError(
-                f"step_s is {self.step_s}; it must be a multiple of the physics' step, {TIMESTEP_S} s"
-            )
+            raise ValueError(f"step_s is {self.step_s}; it must be a multiple of the physics' step, {TIMESTEP_S} s")
         if not all(low < high for low, high in zip(self.workspace_min_m, self.workspace_max_m, strict=True)):
             raise ValueError(
-                f"workspace {self.workspace_min_m} to {self.workspace_max_m} is empty; "
-                "give min < max on each axis"
+                f"workspace {self.workspace_min_m} to {self.workspace_max_m} is empty; give min < max on each axis"
             )
 
     @property
@@ -92,9 +90,7 @@ class ArmController:
         rate_rad_s = (self._joints_rad - start_rad) / self.config.step_s
         finger_goal_m = float(np.clip(action[6], 0.0, 1.0)) * FINGER_TRAVEL_M
         for substep in range(1, self._substeps + 1):
-            self._finger_m += np.clip(
-                finger_goal_m - self._finger_m, -self._finger_substep_m, self._finger_substep_m
-            )
+            self._finger_m += np.clip(finger_goal_m - self._finger_m, -self._finger_substep_m, self._finger_substep_m)
             self._drive(start_rad + (self._joints_rad - start_rad) * (substep / self._substeps), rate_rad_s)
             mujoco.mj_step(self._scene.model, self._scene.data)
         mujoco.mj_forward(self._scene.model, self._scene.data)  # contacts of the state that is reported

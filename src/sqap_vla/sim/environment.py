@@ -6,6 +6,7 @@ Action float32 [7]: dx dy dz [m] along the axes of base_link, droll dpitch dyaw 
 R_delta R_ee, about the end-effector's origin), gripper open in [0, 1]. Values outside the action space are
 clipped. An episode is a function of its seed.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass, field
@@ -95,9 +96,7 @@ class TabletopEnv(gymnasium.Env):
         options = options or {}
         unknown = sorted(set(options) - set(_OPTIONS))
         if unknown or len(options) > 1:
-            raise ValueError(
-                f"reset options are {sorted(options)}; give at most one of {', '.join(_OPTIONS)}"
-            )
+            raise ValueError(f"reset options are {sorted(options)}; give at most one of {', '.join(_OPTIONS)}")
         # Drawn in any case, so that the cubes of a seed lie where they lie whichever task is given.
         drawn = PickTask(CUBE_COLORS[self.np_random.integers(len(CUBE_COLORS))])
         cubes = self.config.cubes.sample(self.np_random, len(CUBE_COLORS))

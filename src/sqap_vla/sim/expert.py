@@ -6,6 +6,7 @@ It knows the true poses of the cubes. Its action is a function of the current st
 it can also say what it would have done in a state that another policy reached. Hover over the cube, descend,
 close, lift; opens and rises again where that fails.
 """
+
 from __future__ import annotations
 
 import numpy as np

@@ -7,6 +7,7 @@ dq = J^T (J J^T + lambda^2 I)^-1 e, with e the position error [m] and the rotati
 clamp every iterate. An unreachable target gives the nearest configuration found, never an exception: a robot
 that is asked too much stops at its limits.
 """
+
 from __future__ import annotations
 
 import mujoco
@@ -19,9 +20,7 @@ from sqap_vla.sim.transforms import make_transform, rotation_vector
 class InverseKinematics:
     """Solves for the arm's six joints; works on its own MjData, so the simulated state is untouched."""
 
-    def __init__(
-        self, scene: Scene, damping: float = 0.02, iterations: int = 30, tolerance: float = 1e-5
-    ) -> None:
+    def __init__(self, scene: Scene, damping: float = 0.02, iterations: int = 30, tolerance: float = 1e-5) -> None:
         self._scene, self._model = scene, scene.model
         self._data = mujoco.MjData(scene.model)
         self._damping, self._iterations, self._tolerance = damping, iterations, tolerance
@@ -46,9 +45,7 @@ class InverseKinematics:
             if np.abs(error).max() < self._tolerance:
                 break
             mujoco.mj_comPos(self._model, self._data)
-            mujoco.mj_jacSite(
-                self._model, self._data, self._jacobian[:3], self._jacobian[3:], self._scene.ee_site
-            )
+            mujoco.mj_jacSite(self._model, self._data, self._jacobian[:3], self._jacobian[3:], self._scene.ee_site)
             jacobian = self._jacobian[:, self._scene.arm_dof]  # [6, 6]
             damped = jacobian @ jacobian.T + self._damping**2 * np.eye(6)
             step_rad = np.clip(jacobian.T @ np.linalg.solve(damped, error), -0.3, 0.3)

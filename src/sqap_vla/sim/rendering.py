@@ -5,6 +5,7 @@
 An OpenGL context belongs to the thread that made it; a call from another thread is refused instead of
 crashing inside the driver.
 """
+
 from __future__ import annotations
 
 import threading

@@ -5,6 +5,7 @@
 The scene is `assets/tabletop.xml` with `assets/arm.xml`: geometric primitives only. `Scene` owns the model
 and its state, sets camera and object poses, and answers where things are; it neither controls nor judges.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -39,9 +40,7 @@ class CubeRegion:
 
     def __post_init__(self) -> None:
         if self.x_m[0] >= self.x_m[1] or self.y_m[0] >= self.y_m[1]:
-            raise ValueError(
-                f"cube region x {self.x_m}, y {self.y_m} is empty; give (low, high) with low < high"
-            )
+            raise ValueError(f"cube region x {self.x_m}, y {self.y_m} is empty; give (low, high) with low < high")
 
     def sample(self, rng: np.random.Generator, count: int, tries: int = 1000) -> np.ndarray:
         """Places of `count` cubes, x, y [m], yaw [rad], [count, 3]. Raises ValueError if they do not fit."""
@@ -54,8 +53,7 @@ class CubeRegion:
                 placed.append(pose)
         if len(placed) < count:
             raise ValueError(
-                f"{count} cubes {self.min_distance_m} m apart do not fit x {self.x_m}, y {self.y_m}; "
-                "enlarge the region"
+                f"{count} cubes {self.min_distance_m} m apart do not fit x {self.x_m}, y {self.y_m}; enlarge the region"
             )
         return np.array(placed)
 
@@ -92,8 +90,8 @@ class Scene:
         self.data.qpos[self.joint_qpos[6:]] = FINGER_TRAVEL_M
         for color, (x, y, yaw) in zip(CUBE_COLORS, cubes, strict=True):
             address = self.model.joint(f"{color}_cube").qposadr[0]
-            self.data.qpos[address:address + 3] = x, y, CUBE_HALF_M
-            self.data.qpos[address + 3:address + 7] = np.cos(yaw / 2), 0.0, 0.0, np.sin(yaw / 2)
+            self.data.qpos[address : address + 3] = x, y, CUBE_HALF_M
+            self.data.qpos[address + 3 : address + 7] = np.cos(yaw / 2), 0.0, 0.0, np.sin(yaw / 2)
         mujoco.mj_forward(self.model, self.data)
 
     def base_T_ee(self) -> np.ndarray:

@@ -5,6 +5,7 @@
 A task is a sentence and a test on the scene; the environment knows nothing else of it. `parse_instruction` is
 the one place where words become a task.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -37,9 +38,7 @@ class PickTask:
 
     def __post_init__(self) -> None:
         if self.color not in CUBE_COLORS:
-            raise ValueError(
-                f"there is no {self.color!r} cube on the table; it has: {', '.join(CUBE_COLORS)}"
-            )
+            raise ValueError(f"there is no {self.color!r} cube on the table; it has: {', '.join(CUBE_COLORS)}")
 
     @property
     def instruction(self) -> str:
@@ -64,7 +63,5 @@ def parse_instruction(text: str) -> Task:
     """
     task = _TASKS.get(" ".join(text.lower().rstrip(" .").split()))
     if task is None:
-        raise ValueError(
-            f"instruction {text!r} is not a task of the tabletop; it knows: {', '.join(INSTRUCTIONS)}"
-        )
+        raise ValueError(f"instruction {text!r} is not a task of the tabletop; it knows: {', '.join(INSTRUCTIONS)}")
     return task

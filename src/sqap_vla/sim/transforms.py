@@ -4,6 +4,7 @@
 
 Static xyz: R = Rz(yaw) Ry(pitch) Rx(roll), the convention of URDF and of the actions of CogACT.
 """
+
 from __future__ import annotations
 
 import numpy as np
@@ -23,9 +24,7 @@ def rotation_from_rpy(roll_pitch_yaw_rad: np.ndarray) -> np.ndarray:
 
 def rotation_vector(rotation: np.ndarray) -> np.ndarray:
     """Rotation vector [3] in rad (axis times angle, angle in [0, pi]) of a rotation matrix [3, 3]."""
-    skew = np.array(
-        [rotation[2, 1] - rotation[1, 2], rotation[0, 2] - rotation[2, 0], rotation[1, 0] - rotation[0, 1]]
-    )
+    skew = np.array([rotation[2, 1] - rotation[1, 2], rotation[0, 2] - rotation[2, 0], rotation[1, 0] - rotation[0, 1]])
     sine, cosine = 0.5 * np.linalg.norm(skew), 0.5 * (np.trace(rotation) - 1.0)
     angle_rad = np.arctan2(sine, cosine)
     if sine > 1e-6:
