@@ -5,6 +5,7 @@
 Pinned: region of interest and binning move the intrinsics so that a point lands on the same place of the part
 that is sent; any CameraInfo or Transform is converted or gives an InputError.
 """
+
 from __future__ import annotations
 
 import math
@@ -17,24 +18,30 @@ from scipy.spatial.transform import Rotation
 
 pytest.importorskip("rclpy", reason="needs ROS 2")
 
-from geometry_msgs.msg import Quaternion, Transform, Vector3  # noqa: E402
-from sensor_msgs.msg import CameraInfo, RegionOfInterest  # noqa: E402
+from geometry_msgs.msg import Quaternion, Transform, Vector3
+from sensor_msgs.msg import CameraInfo, RegionOfInterest
 
-from sqap_vla.nodes.conversions import (  # noqa: E402
+from sqap_vla.nodes.conversions import (
     InputError,
     camera_from_info,
     matrix_from_transform,
     pose_from_matrix,
 )
-from sqap_vla.pruning.projection import project  # noqa: E402
+from sqap_vla.pruning.projection import project
 
 K = [500.0, 0.0, 320.0, 0.0, 510.0, 240.0, 0.0, 0.0, 1.0]
 P = [400.0, 0.0, 300.0, -20.0, 0.0, 410.0, 200.0, 0.0, 0.0, 0.0, 1.0, 0.0]
 
 
 def info(**changes: object) -> CameraInfo:
-    fields = {"width": 640, "height": 480, "k": K, "p": P, "d": [0.1, -0.05, 0.001, 0.002, 0.01],
-              "distortion_model": "plumb_bob"}
+    fields = {
+        "width": 640,
+        "height": 480,
+        "k": K,
+        "p": P,
+        "d": [0.1, -0.05, 0.001, 0.002, 0.01],
+        "distortion_model": "plumb_bob",
+    }
     return CameraInfo(**{**fields, **changes})
 
 
@@ -58,8 +65,16 @@ def test_a_rectified_image_takes_p_without_distortion():
     assert camera.distortion == ()
 
 
-@pytest.mark.parametrize("binning, roi", [((2, 2), (0, 0, 0, 0)), ((2, 4), (0, 0, 0, 0)), ((1, 1), (100, 50, 320, 200)),
-                                          ((0, 0), (100, 50, 320, 200)), ((2, 2), (100, 60, 320, 200))])
+@pytest.mark.parametrize(
+    "binning, roi",
+    [
+        ((2, 2), (0, 0, 0, 0)),
+        ((2, 4), (0, 0, 0, 0)),
+        ((1, 1), (100, 50, 320, 200)),
+        ((0, 0), (100, 50, 320, 200)),
+        ((2, 2), (100, 60, 320, 200)),
+    ],
+)
 def test_a_point_lands_on_the_same_place_of_the_part_that_is_sent(binning: tuple[int, int], roi: tuple[int, ...]):
     """REP-104: the region is given in pixels of the full image; binning comes after it."""
     x, y, width, height = roi
@@ -72,18 +87,21 @@ def test_a_point_lands_on_the_same_place_of_the_part_that_is_sent(binning: tuple
     np.testing.assert_allclose(project(camera, points), (full - (x, y)) / factors, atol=1e-9)
 
 
-@pytest.mark.parametrize("changes, said", [
-    ({"k": [0.0] * 9}, "uncalibrated"),
-    ({"k": [math.nan, *K[1:]]}, "not finite"),
-    ({"k": [*K[:4], math.inf, *K[5:]]}, "not finite"),
-    ({"k": [-500.0, *K[1:]]}, "must be positive"),
-    ({"k": [500.0, 3.0, *K[2:]]}, "without skew"),
-    ({"d": [math.nan] * 5}, "not finite"),
-    ({"d": [0.1] * 7}, "7 coefficients"),
-    ({"distortion_model": "fov"}, "'fov' is not supported"),
-    ({"width": 0}, "0x480"),
-    ({"binning_x": 1000}, "0x480"),
-])
+@pytest.mark.parametrize(
+    "changes, said",
+    [
+        ({"k": [0.0] * 9}, "uncalibrated"),
+        ({"k": [math.nan, *K[1:]]}, "not finite"),
+        ({"k": [*K[:4], math.inf, *K[5:]]}, "not finite"),
+        ({"k": [-500.0, *K[1:]]}, "must be positive"),
+        ({"k": [500.0, 3.0, *K[2:]]}, "without skew"),
+        ({"d": [math.nan] * 5}, "not finite"),
+        ({"d": [0.1] * 7}, "7 coefficients"),
+        ({"distortion_model": "fov"}, "'fov' is not supported"),
+        ({"width": 0}, "0x480"),
+        ({"binning_x": 1000}, "0x480"),
+    ],
+)
 def test_intrinsics_that_mean_nothing_are_refused(changes: dict[str, object], said: str):
     assert said in refusal(info(**changes))
 
@@ -92,13 +110,21 @@ NUMBER = st.one_of(st.floats(), st.floats(-1, 1), st.sampled_from([0.0, 1.0, 500
 SIZE = st.one_of(st.integers(0, 700), st.integers(0, 2**32 - 1))
 
 
-@given(msg=st.builds(
-           CameraInfo, width=SIZE, height=SIZE, k=st.one_of(st.just(K), st.lists(NUMBER, min_size=9, max_size=9)),
-           p=st.lists(NUMBER, min_size=12, max_size=12), d=st.lists(NUMBER, max_size=14),
-           distortion_model=st.sampled_from(["plumb_bob", "rational_polynomial", "equidistant", "", "fov"]),
-           binning_x=SIZE, binning_y=SIZE,
-           roi=st.builds(RegionOfInterest, x_offset=SIZE, y_offset=SIZE, width=SIZE, height=SIZE)),
-       rectified=st.booleans())
+@given(
+    msg=st.builds(
+        CameraInfo,
+        width=SIZE,
+        height=SIZE,
+        k=st.one_of(st.just(K), st.lists(NUMBER, min_size=9, max_size=9)),
+        p=st.lists(NUMBER, min_size=12, max_size=12),
+        d=st.lists(NUMBER, max_size=14),
+        distortion_model=st.sampled_from(["plumb_bob", "rational_polynomial", "equidistant", "", "fov"]),
+        binning_x=SIZE,
+        binning_y=SIZE,
+        roi=st.builds(RegionOfInterest, x_offset=SIZE, y_offset=SIZE, width=SIZE, height=SIZE),
+    ),
+    rectified=st.booleans(),
+)
 @settings(max_examples=500, deadline=None)
 def test_any_camera_info_is_taken_or_refused_and_projects(msg: CameraInfo, rectified: bool):
     try:
@@ -111,6 +137,7 @@ def test_any_camera_info_is_taken_or_refused_and_projects(msg: CameraInfo, recti
 
 
 # Transforms
+
 
 def transform(t: tuple[float, ...] = (0.1, -0.2, 0.3), q: tuple[float, ...] = (0.0, 0.0, 0.0, 1.0)) -> Transform:
     return Transform(translation=Vector3(x=t[0], y=t[1], z=t[2]), rotation=Quaternion(x=q[0], y=q[1], z=q[2], w=q[3]))
@@ -133,8 +160,17 @@ def test_rotation_and_translation_are_where_rep_103_has_them():
     np.testing.assert_allclose(matrix @ (1, 0, 0, 1), (1, 3, 3, 1), atol=1e-12)
 
 
-@pytest.mark.parametrize("q", [(0.0, 0.0, 0.0, 0.0), (0.0, 0.0, 0.0, 0.5), (1.0, 1.0, 1.0, 1.0), (0.0, 0.0, 0.0, 1e200),
-                               (math.nan, 0.0, 0.0, 1.0), (0.0, math.inf, 0.0, 1.0)])
+@pytest.mark.parametrize(
+    "q",
+    [
+        (0.0, 0.0, 0.0, 0.0),
+        (0.0, 0.0, 0.0, 0.5),
+        (1.0, 1.0, 1.0, 1.0),
+        (0.0, 0.0, 0.0, 1e200),
+        (math.nan, 0.0, 0.0, 1.0),
+        (0.0, math.inf, 0.0, 1.0),
+    ],
+)
 def test_what_is_no_rotation_is_refused(q: tuple[float, ...]):
     with pytest.raises(InputError) as caught:
         matrix_from_transform(transform(q=q))

@@ -4,6 +4,7 @@
 
 Pinned: any Image or CompressedImage gives uint8 RGB of the stated size or an InputError, never anything else.
 """
+
 from __future__ import annotations
 
 import cv2
@@ -14,10 +15,10 @@ from hypothesis import strategies as st
 
 pytest.importorskip("rclpy", reason="needs ROS 2")
 
-from builtin_interfaces.msg import Time  # noqa: E402
-from sensor_msgs.msg import CompressedImage, Image  # noqa: E402
+from builtin_interfaces.msg import Time
+from sensor_msgs.msg import CompressedImage, Image
 
-from sqap_vla.nodes.conversions import (  # noqa: E402
+from sqap_vla.nodes.conversions import (
     CHANNELS,
     InputError,
     image_from_rgb,
@@ -48,8 +49,13 @@ def refusal(msg: Image | CompressedImage) -> InputError:
     return caught.value
 
 
-@given(encoding=st.sampled_from(KNOWN), width=st.integers(1, 40), height=st.integers(1, 30),
-       padding=st.integers(0, 9), seed=st.integers(0, 99))
+@given(
+    encoding=st.sampled_from(KNOWN),
+    width=st.integers(1, 40),
+    height=st.integers(1, 30),
+    padding=st.integers(0, 9),
+    seed=st.integers(0, 99),
+)
 def test_every_encoding_is_read_as_its_bytes_say_padding_left_out(encoding, width, height, padding, seed):
     msg = raw(encoding, width, height, padding, seed)
     channels = CHANNELS[encoding]
@@ -67,21 +73,24 @@ def test_other_encodings_are_refused_and_the_known_ones_named(encoding: str):
     assert f"'{encoding}'" in str(error) and all(name in str(error) for name in KNOWN)
 
 
-@pytest.mark.parametrize("changes, reason", [
-    ({"step": 11}, "image_layout"),  # shorter than a row of 4 px rgb8
-    ({"step": 13}, "image_layout"),  # data is for step 12
-    ({"height": 4}, "image_layout"),
-    ({"height": 2}, "image_layout"),
-    ({"width": 5}, "image_layout"),
-    ({"data": b""}, "image_layout"),
-    ({"data": bytes(35)}, "image_layout"),
-    ({"data": bytes(37)}, "image_layout"),
-    ({"width": 0, "step": 0, "data": b""}, "image_size"),
-    ({"height": 0, "data": b""}, "image_size"),
-    ({"width": 2**32 - 1, "step": 2**32 - 1}, "image_size"),
-    ({"width": 16385, "step": 3 * 16385}, "image_size"),
-    ({"is_bigendian": 1}, "image_big_endian"),
-])
+@pytest.mark.parametrize(
+    "changes, reason",
+    [
+        ({"step": 11}, "image_layout"),  # shorter than a row of 4 px rgb8
+        ({"step": 13}, "image_layout"),  # data is for step 12
+        ({"height": 4}, "image_layout"),
+        ({"height": 2}, "image_layout"),
+        ({"width": 5}, "image_layout"),
+        ({"data": b""}, "image_layout"),
+        ({"data": bytes(35)}, "image_layout"),
+        ({"data": bytes(37)}, "image_layout"),
+        ({"width": 0, "step": 0, "data": b""}, "image_size"),
+        ({"height": 0, "data": b""}, "image_size"),
+        ({"width": 2**32 - 1, "step": 2**32 - 1}, "image_size"),
+        ({"width": 16385, "step": 3 * 16385}, "image_size"),
+        ({"is_bigendian": 1}, "image_big_endian"),
+    ],
+)
 def test_fields_that_disagree_are_refused(changes: dict[str, object], reason: str):
     msg = raw("rgb8", 4, 3)
     for name, value in changes.items():
@@ -89,11 +98,17 @@ def test_fields_that_disagree_are_refused(changes: dict[str, object], reason: st
     assert refusal(msg).reason == reason
 
 
-@given(st.builds(Image, encoding=st.one_of(st.sampled_from(KNOWN + UNREAD), st.text(max_size=8)),
-                 width=st.one_of(st.integers(0, 8), st.integers(0, 2**32 - 1)),
-                 height=st.one_of(st.integers(0, 8), st.integers(0, 2**32 - 1)),
-                 step=st.one_of(st.integers(0, 40), st.integers(0, 2**32 - 1)),
-                 is_bigendian=st.integers(0, 255), data=st.binary(max_size=300)))
+@given(
+    st.builds(
+        Image,
+        encoding=st.one_of(st.sampled_from(KNOWN + UNREAD), st.text(max_size=8)),
+        width=st.one_of(st.integers(0, 8), st.integers(0, 2**32 - 1)),
+        height=st.one_of(st.integers(0, 8), st.integers(0, 2**32 - 1)),
+        step=st.one_of(st.integers(0, 40), st.integers(0, 2**32 - 1)),
+        is_bigendian=st.integers(0, 255),
+        data=st.binary(max_size=300),
+    )
+)
 @settings(max_examples=500)
 def test_any_image_is_read_or_refused(msg: Image):
     try:
@@ -105,6 +120,7 @@ def test_any_image_is_read_or_refused(msg: Image):
 
 
 # Compressed
+
 
 def picture(height: int = 24, width: int = 32) -> np.ndarray:
     v, u = np.mgrid[:height, :width]
@@ -126,8 +142,17 @@ def test_grey_and_transparent_pictures_become_rgb():
     np.testing.assert_array_equal(rgb_from_image(msg), picture())
 
 
-@pytest.mark.parametrize("data", [b"", b"\x00", b"not a picture" * 20, compressed(picture()).data[:60].tobytes(),
-                                  b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0"])
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\x00",
+        b"not a picture" * 20,
+        compressed(picture()).data[:60].tobytes(),
+        b"\x89PNG\r\n\x1a\n",
+        b"\xff\xd8\xff\xe0",
+    ],
+)
 def test_what_does_not_decode_is_refused(data: bytes):
     error = refusal(CompressedImage(format="jpeg", data=data))
     assert error.reason == "image_compressed"
@@ -140,10 +165,17 @@ def test_depth_in_a_compressed_message_is_refused():
     assert error.reason == "image_encoding" and "compressedDepth" in str(error)
 
 
-@pytest.mark.parametrize("array, extension", [
-    (np.full((4, 4, 3), 0.5, np.float32), ".tiff"), (np.full((4, 4, 3), 0.5, np.float64), ".tiff"),
-    (np.full((4, 4), -1.0, np.float32), ".tiff"), (np.full((4, 4, 3), 0.5, np.float32), ".hdr"),
-    (np.full((4, 4, 3), 40000, np.uint16), ".png"), (np.full((4, 4), 40000, np.uint16), ".png")])
+@pytest.mark.parametrize(
+    "array, extension",
+    [
+        (np.full((4, 4, 3), 0.5, np.float32), ".tiff"),
+        (np.full((4, 4, 3), 0.5, np.float64), ".tiff"),
+        (np.full((4, 4), -1.0, np.float32), ".tiff"),
+        (np.full((4, 4, 3), 0.5, np.float32), ".hdr"),
+        (np.full((4, 4, 3), 40000, np.uint16), ".png"),
+        (np.full((4, 4), 40000, np.uint16), ".png"),
+    ],
+)
 def test_pictures_of_other_depths_are_read_or_refused(array: np.ndarray, extension: str):
     data = cv2.imencode(extension, array)[1].tobytes()
     try:
@@ -154,8 +186,12 @@ def test_pictures_of_other_depths_are_read_or_refused(array: np.ndarray, extensi
         assert rgb.dtype == np.uint8 and rgb.shape == (4, 4, 3)
 
 
-@given(base=st.sampled_from([".png", ".jpg", ".bmp", ".tiff"]), cut=st.integers(0, 400),
-       edits=st.lists(st.tuples(st.integers(0, 399), st.integers(0, 255)), max_size=6), text=st.text(max_size=6))
+@given(
+    base=st.sampled_from([".png", ".jpg", ".bmp", ".tiff"]),
+    cut=st.integers(0, 400),
+    edits=st.lists(st.tuples(st.integers(0, 399), st.integers(0, 255)), max_size=6),
+    text=st.text(max_size=6),
+)
 @settings(max_examples=200, deadline=None)
 def test_any_compressed_image_is_read_or_refused(base: str, cut: int, edits: list[tuple[int, int]], text: str):
     data = bytearray(cv2.imencode(base, picture(6, 7))[1].tobytes())
@@ -170,6 +206,7 @@ def test_any_compressed_image_is_read_or_refused(base: str, cut: int, edits: lis
 
 
 # Out again
+
 
 @given(height=st.integers(1, 20), width=st.integers(1, 20))
 def test_an_image_that_is_sent_is_read_as_it_was(height: int, width: int):
