@@ -18,6 +18,13 @@ def files(directory: str, *patterns: str) -> list[str]:
     )
 
 
+def data_of_package() -> list[str]:
+    """Everything below src/ that is no Python (the simulator's scene, for one), relative to the package."""
+    root = Path("src") / PACKAGE
+    paths = (path for path in root.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc"))
+    return sorted(str(path.relative_to(root)) for path in paths)
+
+
 setup(
     name=PACKAGE,
     version="0.1.0",
@@ -27,7 +34,7 @@ setup(
     python_requires=">=3.10",
     package_dir={"": "src"},
     packages=find_packages("src"),
-    package_data={"": ["*.xml", "*.json", "*.yaml", "*.png", "*.typed"]},
+    package_data={PACKAGE: data_of_package()},
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{PACKAGE}"]),
         (f"share/{PACKAGE}", ["package.xml"]),
