@@ -76,12 +76,16 @@ def test_each_bad_stamp_has_its_reason():
     gate = StampGate(max_age_s=0.5, future_tolerance_s=0.1)
     assert refused(gate, NOW - SECOND // 2 - 1_000_000) == "image_stale"
     assert refused(gate, NOW + SECOND // 10 + 1_000_000) == "stamp_in_future"
-    assert refused(gate, 0) == "image_stale"
-    assert refused(gate, -SECOND) == "image_stale"
+    assert refused(gate, 0) == refused(gate, -SECOND) == "stamp_missing"
     gate.check(NOW, NOW)
     assert refused(gate, NOW) == "image_out_of_order", "a second copy"
     assert refused(gate, NOW - 1) == "image_out_of_order"
     gate.check(NOW + 1, NOW)
+
+
+def test_a_stamp_of_zero_is_missing_whatever_the_clock_says():
+    """A clock that nobody publishes stands at zero, and so does a bag's image clock without stamps."""
+    assert refused(StampGate(max_age_s=0.5, future_tolerance_s=0.1), 0, now_ns=0) == "stamp_missing"
 
 
 def test_a_refused_stamp_does_not_shut_out_the_next_ones():

@@ -39,14 +39,17 @@ class InputMonitor:
 
 
 class StampGate:
-    """Lets a frame through whose stamp is fresh, not from the future, and newer than the one before."""
+    """Lets a frame through whose stamp is set, fresh, not from the future, and newer than the one before."""
 
     def __init__(self, max_age_s: float, future_tolerance_s: float) -> None:
         self.max_age_s, self.future_tolerance_s = max_age_s, future_tolerance_s
         self._last_ns: int | None = None
 
     def check(self, stamp_ns: int, now_ns: int) -> None:
-        """Raises InputError (stamp_in_future, image_stale, image_out_of_order)."""
+        """Raises InputError (stamp_missing, stamp_in_future, image_stale, image_out_of_order)."""
+        if stamp_ns <= 0:  # to tf2, zero means the latest transform; the robot may have moved since the image
+            raise InputError("stamp_missing", f"image stamp is {stamp_ns / 1e9:g} s; header.stamp must be the time of exposure: "
+                             "set it in the driver")
         age_s = (now_ns - stamp_ns) / 1e9
         hint = "compare the clocks of camera and robot, and use_sim_time"
         if age_s < -self.future_tolerance_s:
