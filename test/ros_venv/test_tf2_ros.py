@@ -45,10 +45,9 @@ while rclpy.ok():
 
 @pytest.fixture
 def node() -> Iterator[Node]:
-    context = rclpy.Context()
-    context.init()
-    yield rclpy.create_node("listener", context=context)
-    context.try_shutdown()
+    rclpy.init()  # upstream's listener spins in the default context only
+    yield rclpy.create_node("listener")
+    rclpy.try_shutdown()
 
 
 @pytest.fixture

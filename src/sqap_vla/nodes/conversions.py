@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 
+import cv2
 import numpy as np
 from builtin_interfaces.msg import Time as TimeMsg
 from cv_bridge import CvBridge, CvBridgeError
@@ -64,25 +65,34 @@ def rgb_from_image(msg: Image | CompressedImage) -> np.ndarray:
         return _rgb_from_compressed(msg)
     check_image(msg)
     try:
-        return _bridge.imgmsg_to_cv2(msg, desired_encoding="rgb8")
+        return _bridge.imgmsg_to_cv2(_without_padding(msg), desired_encoding="rgb8")
     except CvBridgeError as error:
         raise InputError("image_encoding", f"image {msg.encoding} cannot be converted to rgb8: {error}") from error
 
 
+def _without_padding(msg: Image) -> Image:
+    """The same image with rows that follow each other: cv_bridge skews rows whose padding is no whole number of pixels."""
+    row_bytes = msg.width * CHANNELS[msg.encoding]
+    if msg.step == row_bytes:
+        return msg
+    rows = np.frombuffer(msg.data, np.uint8).reshape(msg.height, msg.step)[:, :row_bytes]
+    return Image(header=msg.header, height=msg.height, width=msg.width, encoding=msg.encoding, step=row_bytes, data=rows.tobytes())
+
+
 def _rgb_from_compressed(msg: CompressedImage) -> np.ndarray:
+    """By OpenCV itself: cv_bridge hands out grey, 16-bit and floating-point pictures as they are."""
     if "compressedDepth" in msg.format:
         raise InputError("image_encoding", f"compressed image format is '{msg.format}'; a colour image (jpeg or png) is needed")
     buffer = np.frombuffer(msg.data, np.uint8)
     try:
-        bgr = _bridge.compressed_imgmsg_to_cv2(msg, desired_encoding="bgr8") if len(buffer) else None
-    except Exception as error:  # cv2.error and CvBridgeError have no common base class
-        if type(error).__module__.split(".")[0] not in ("cv2", "cv_bridge"):
-            raise
+        # The camera's intrinsics belong to the pixels as they lie in the file, whatever its orientation tag says.
+        bgr = cv2.imdecode(buffer, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION) if len(buffer) else None
+    except cv2.error:
         bgr = None
-    if bgr is None or bgr.ndim != 3 or 0 in bgr.shape:
+    if bgr is None or 0 in bgr.shape:
         raise InputError("image_compressed", f"compressed image of {len(buffer)} bytes, format '{msg.format}', does not decode; "
                          "send jpeg or png")
-    return np.ascontiguousarray(bgr[:, :, ::-1])
+    return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
 
 
 def image_from_rgb(rgb: np.ndarray, stamp: TimeMsg, frame_id: str) -> Image:
