@@ -21,7 +21,7 @@ class Kept:
 def keep(kept: Tensor, prune_layer: int, seen: list[Tensor | None] | None = None, **options: object) -> Pruning:
     """A pruning that keeps fixed tokens and notes the scores it was given."""
 
-    def select(scores: Tensor | None) -> Kept:
+    def select(scores: Tensor | None, features: Tensor | None = None) -> Kept:
         if seen is not None:
             seen.append(scores)
         return Kept(kept)

@@ -12,6 +12,7 @@ from tolerance import close
 
 from sqap_vla.cogact.action_head import ActionModel, timestep_frequencies
 from sqap_vla.cogact.config import OFFICIAL_HEADS, HeadConfig, official_config
+from sqap_vla.cogact.diffusion import ddim_schedule, ddim_trajectory
 from sqap_vla.cogact.layout import unused_shapes, used_shapes
 
 FORWARD_ATOL = 5e-6
@@ -97,10 +98,8 @@ def test_without_guidance_only_the_conditional_half_runs(head, steps, monkeypatc
     action_model, expected, _, z = head
     noise = torch.from_numpy(expected["noise"])
     batches = []
-    denoise = action_model.net.denoise
-    monkeypatch.setattr(
-        action_model.net, "denoise", lambda x, condition: (batches.append(len(x)), denoise(x, condition))[1]
-    )
+    run = action_model.net.run_blocks
+    monkeypatch.setattr(action_model.net, "run_blocks", lambda x: (batches.append(len(x)), run(x))[1])
     close(
         action_model.sample(z[:, 0], noise, steps, 1.0),
         expected[f"ddim{steps}_nocfg_final"],
@@ -131,3 +130,49 @@ def test_a_chunk_does_not_depend_on_its_neighbours_in_the_batch(head):
         [action_model.sample(z[row : row + 1, 0], noise[row : row + 1], 10, 1.5) for row in range(len(noise))]
     )
     np.testing.assert_allclose(together, alone, atol=SAMPLE_ATOL, rtol=SAMPLE_RTOL)
+
+
+class TestFeatureCache:
+    def test_interval_one_caches_nothing(self, head):
+        action_model, expected, _, z = head
+        noise = torch.from_numpy(expected["noise"])
+        plain = action_model.sample(z[:, 0], noise, 10, 1.5)
+        assert torch.equal(action_model.sample(z[:, 0], noise, 10, 1.5, cache_interval=1), plain)
+
+    @pytest.mark.parametrize(("interval", "runs"), [(1, 10), (2, 5), (3, 4), (5, 2), (10, 1), (64, 1)])
+    def test_the_blocks_run_in_the_first_of_every_n_steps(self, head, monkeypatch, interval, runs):
+        action_model, expected, _, z = head
+        ran = []
+        run = action_model.net.run_blocks
+        monkeypatch.setattr(action_model.net, "run_blocks", lambda x: (ran.append(1), run(x))[1])
+        action_model.sample(z[:, 0], torch.from_numpy(expected["noise"]), 10, 1.5, interval)
+        assert len(ran) == runs
+
+    @pytest.mark.parametrize("scale", [1.0, 1.5])
+    def test_steps_between_add_each_block_s_last_attention_and_mlp(self, head, scale):
+        """Written out as the paper has it: one cache per module and block."""
+        action_model, expected, _, z = head
+        net, schedule = action_model.net, ddim_schedule(10)
+        noise = torch.from_numpy(expected["noise"])
+        both = torch.cat([z, net.z_embedder.uncondition.expand_as(z)])
+        cached: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+
+        def predict(x, level):
+            t = torch.full((2 * len(x),), int(schedule.timesteps[level]))
+            hidden = net.embed(torch.cat([x, x]), net.t_embedder(t)[:, None] + net.z_embedder(both))
+            for index, block in enumerate(net.blocks):
+                if (9 - level) % 5 == 0:
+                    attention = block.attn(block.norm1(hidden))
+                    cached[index] = attention, block.mlp(block.norm2(hidden + attention))
+                hidden = hidden + cached[index][0] + cached[index][1]
+            conditional, unconditional = net.project(hidden).chunk(2)
+            return unconditional + scale * (conditional - unconditional)
+
+        *_, last = ddim_trajectory(predict, noise, schedule)
+        ours = action_model.sample(z[:, 0], noise, 10, scale, cache_interval=5)
+        close(ours, last.sample.numpy(), SAMPLE_ATOL, SAMPLE_RTOL)
+
+    def test_an_interval_below_one_is_refused(self, head):
+        action_model, expected, _, z = head
+        with pytest.raises(ValueError, match="cache_interval is 0; it must be >= 1"):
+            action_model.sample(z[:, 0], torch.from_numpy(expected["noise"]), 10, 1.5, cache_interval=0)

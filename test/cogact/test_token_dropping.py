@@ -12,7 +12,7 @@ from tolerance import close
 from torch import Tensor
 
 from sqap_vla.cogact.llama import rotary_tables
-from sqap_vla.cogact.token_dropping import last_token_attention
+from sqap_vla.cogact.token_dropping import head_mean_attention
 
 
 def test_keeping_everything_changes_nothing():
@@ -81,7 +81,7 @@ def test_a_selector_that_needs_no_scores_gets_none():
 
 def test_rows_sum_to_one():
     q, k = torch.randn(2, 6, 1, 8), torch.randn(2, 2, 12, 8)
-    row = last_token_attention(q, k, torch.tensor([11, 4]))
+    row = head_mean_attention(q, k, torch.tensor([[11], [4]]))[:, 0]
     close(row.sum(-1), np.ones(2, np.float32), 1e-6)
     assert (row[1, 5:] == 0).all()
 

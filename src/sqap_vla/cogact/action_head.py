@@ -30,17 +30,25 @@ class ActionModel(nn.Module):
         super().__init__()
         self.net = DiT(config)
 
-    def sample(self, cognition: Tensor, noise: Tensor, ddim_steps: int, cfg_scale: float) -> Tensor:
+    def sample(
+        self, cognition: Tensor, noise: Tensor, ddim_steps: int, cfg_scale: float, cache_interval: int = 1
+    ) -> Tensor:
         """Normalised action chunks [B, T, C], not clipped. Arguments as `trajectory`."""
-        return self.trajectory(cognition, noise, ddim_steps, cfg_scale)[-1].sample
+        return self.trajectory(cognition, noise, ddim_steps, cfg_scale, cache_interval)[-1].sample
 
-    def trajectory(self, cognition: Tensor, noise: Tensor, ddim_steps: int, cfg_scale: float) -> list[DdimStep]:
+    def trajectory(
+        self, cognition: Tensor, noise: Tensor, ddim_steps: int, cfg_scale: float, cache_interval: int = 1
+    ) -> list[DdimStep]:
         """Every DDIM step.
 
         cognition: float32 [B, token_size]. noise: float32 [B, T, C]. cfg_scale: weight s of classifier-free
         guidance u + s (c - u); up to 1 there is no guidance and the unconditional half is not run (as in
-        predict_action).
+        predict_action). cache_interval: N; attention and MLP of the blocks run in the first of every N steps, and
+        the N - 1 after it add the same again (EfficientVLA, arXiv 2506.10100, eqs. 8 to 11); 1 runs them in all.
+        Raises ValueError for an interval below 1.
         """
+        if cache_interval < 1:
+            raise ValueError(f"cache_interval is {cache_interval}; it must be >= 1 (1 caches nothing)")
         net, schedule = self.net, ddim_schedule(ddim_steps)
         guided = cfg_scale > 1.0
         z = cognition[:, None]  # [B, 1, Z]
@@ -50,11 +58,21 @@ class ActionModel(nn.Module):
         z_emb = net.z_embedder(z)  # [2B or B, 1, D]
         t_emb = net.t_embedder(torch.as_tensor(schedule.timesteps, device=noise.device))  # [S, D]
 
+        added: Tensor | None = None  # what the blocks added to their input when they last ran
+
         def predict_noise(x: Tensor, level: int) -> Tensor:
-            condition = t_emb[level] + z_emb
+            nonlocal added
+            embedded = net.embed(torch.cat([x, x]) if guided else x, t_emb[level] + z_emb)
+            step = len(schedule.timesteps) - 1 - level
+            if step % cache_interval == 0:
+                hidden = net.run_blocks(embedded)
+                added = hidden - embedded
+            else:
+                hidden = embedded + added
+            noise = net.project(hidden)
             if not guided:
-                return net.denoise(x, condition)
-            conditional, unconditional = net.denoise(torch.cat([x, x]), condition).chunk(2)  # [B, T, C] each
+                return noise
+            conditional, unconditional = noise.chunk(2)  # [B, T, C] each
             return unconditional + cfg_scale * (conditional - unconditional)
 
         return list(ddim_trajectory(predict_noise, noise, schedule))
@@ -77,10 +95,16 @@ class DiT(nn.Module):
 
     def denoise(self, x: Tensor, condition: Tensor) -> Tensor:
         """Noisy chunk x [B, T, C], embedded condition [B, 1, D] -> noise [B, T, C]."""
-        x = self.embed(x, condition)  # [B, 1 + T, D]
+        return self.project(self.run_blocks(self.embed(x, condition)))
+
+    def run_blocks(self, x: Tensor) -> Tensor:
         for block in self.blocks:
             x = block(x)  # [B, 1 + T, D]
-        return self.final_layer(x)[:, 1:]  # [B, T, C]
+        return x
+
+    def project(self, x: Tensor) -> Tensor:
+        """Output of the blocks [B, 1 + T, D] -> noise [B, T, C]."""
+        return self.final_layer(x)[:, 1:]
 
     def embed(self, x: Tensor, condition: Tensor) -> Tensor:
         return torch.cat([condition, self.x_embedder(x)], dim=1) + self.positional_embedding  # [B, 1 + T, D]

@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Llama-2 decoder for one thing: the last token's hidden state after one prefill.
 
-No KV cache and no logits. The last layer computes keys and values for all tokens, everything else for the
-last one only. Between two layers visual tokens can be dropped (token_dropping.py); the kept ones keep their
-original positions.
+No logits, and no KV cache within a frame. The last layer computes keys and values for all tokens, everything else
+for the last one only. Between two layers visual tokens can be dropped (token_dropping.py); the kept ones keep their
+original positions. Tokens can also be taken from the previous frame (token_reuse.py).
 
 Rows of a batch are padded on the right. Attention is causal, so no real token sees padding; only the last
 token's own query, which looks at the whole sequence at once, needs a mask. Parameter names are the
@@ -26,30 +26,31 @@ from sqap_vla.cogact.config import DecoderConfig
 from sqap_vla.cogact.token_dropping import (
     KeptTokens,
     Pruning,
-    last_token_attention,
     prunings_for_batch,
+    score_row,
     surviving_tokens,
     take_tokens,
     visible_mask,
 )
+from sqap_vla.cogact.token_reuse import RotaryTables, TokenReuse
 
-__all__ = ["DecoderOutput", "LlamaDecoder", "Pruning"]
+__all__ = ["DecoderOutput", "LlamaDecoder", "Pruning", "TokenReuse"]
 
 VISUAL_TOKENS = slice(1, 257)  # after BOS
-
-RotaryTables = tuple[Tensor, Tensor]  # cos and sin, [B, T, d] each
 
 
 @dataclass(frozen=True)
 class DecoderOutput:
     """cognition: last token after the final norm [B, D]. selections: one per row, () if nothing was dropped.
 
+    computed: number of tokens whose keys and values each layer computed, padding included.
     hidden: if recorded, the embeddings, the output of every layer but the last [B, T, D] (T shrinks where
     tokens are dropped), and the last token after the final norm [B, 1, D].
     """
 
     cognition: Tensor
     selections: tuple[KeptTokens, ...]
+    computed: tuple[int, ...]
     hidden: list[Tensor] | None
 
 
@@ -68,14 +69,20 @@ class LlamaDecoder(nn.Module):
         visual: slice = VISUAL_TOKENS,
         pruning: Pruning | Sequence[Pruning] | None = None,
         record_hidden: bool = False,
+        reuse: TokenReuse | None = None,
     ) -> DecoderOutput:
         """Prefill and return the last token of each row.
 
         embeds: [B, T, D], rows padded on the right. last_index: int64 [B], index of each row's last real
         token. visual: where the visual tokens are. pruning: one for B = 1, or one per row (same layers, same
-        number kept). Raises ValueError if `pruning` does not fit the batch or the number of layers.
+        number kept). reuse: what to take from the previous frame, for B = 1 and without pruning. Raises ValueError
+        if `pruning` or `reuse` do not fit the batch, the number of layers or each other.
         """
         batch, tokens, _ = embeds.shape
+        if reuse is not None:
+            if pruning is not None:
+                raise ValueError("tokens are both dropped and reused; a frame's cache holds all of them: do one of it")
+            reuse.start(embeds, visual, len(self.layers))
         prunings = prunings_for_batch(pruning, batch, len(self.layers))
         prune_layer = prunings[0].prune_layer if prunings else None
         score_layer = prunings[0].score_layer if prunings and prunings[0].needs_scores else None
@@ -84,24 +91,34 @@ class LlamaDecoder(nn.Module):
 
         x = embeds
         hidden = [x]
+        computed: list[int] = []
         positions = torch.arange(tokens, device=x.device).expand(batch, -1)  # [B, T]
         rope = rotary_tables(positions, self.config.head_dim, self.config.rope_theta, x.dtype)
         for index, layer in enumerate(self.layers):
             if index == prune_layer:
-                selections = tuple(p.choose(row, visual) for p, row in zip(prunings, attention_rows, strict=True))
+                selections = tuple(
+                    p.choose(row, entered, visual)
+                    for p, row, entered in zip(prunings, attention_rows, embeds, strict=True)
+                )
                 stay = surviving_tokens(selections, visual, x.shape[1])  # [B, T']
                 last_index = last_index - (x.shape[1] - stay.shape[1])  # visual tokens come before the last token
                 # Gathering RoPE's tables with the tokens is what keeps the original positions.
                 x, rope = take_tokens(x, stay), take_rope(rope, stay)  # [B, T', D]
+            if reuse is not None:
+                x, rope = reuse.enter(index, x, rope)  # [1, n, D]
+                last_index = last_index.new_tensor([x.shape[1] - 1])
+            computed.append(x.shape[1])
             if index == len(self.layers) - 1:
-                x = self.norm(layer.forward_last(x, rope, last_index))  # [B, 1, D]
+                x = self.norm(layer.forward_last(x, rope, last_index, index, reuse))  # [B, 1, D]
             elif index == score_layer:
-                x, attention_rows = layer.forward_scored(x, rope, last_index)  # [B, T, D], [B, T]
+                q, k, v = layer.qkv(x, rope)
+                attention_rows = score_row(prunings[0].queries, q, k, last_index, visual)  # [B, T]
+                x = layer.finish(x, layer.self_attn.attend(q, k, v))  # [B, T, D]
             else:
-                x = layer(x, rope)  # [B, T, D]
+                x = layer(x, rope, index, reuse)  # [B, T, D]
             if record_hidden:
                 hidden.append(x)
-        return DecoderOutput(x[:, 0], selections, hidden if record_hidden else None)
+        return DecoderOutput(x[:, 0], selections, tuple(computed), hidden if record_hidden else None)
 
 
 class DecoderLayer(nn.Module):
@@ -112,24 +129,36 @@ class DecoderLayer(nn.Module):
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.mlp = LlamaMlp(config.hidden_size, config.intermediate_size)
 
-    def forward(self, x: Tensor, rope: RotaryTables) -> Tensor:
-        q, k, v = self.self_attn.qkv(self.input_layernorm(x), rope)
-        return self._finish(x, self.self_attn.attend(q, k, v))  # [B, T, D]
+    def forward(self, x: Tensor, rope: RotaryTables, index: int = 0, reuse: TokenReuse | None = None) -> Tensor:
+        """index: this layer's, for `reuse`."""
+        return self.finish(x, self._attention(x, rope, index, reuse))  # [B, T, D]
 
-    def forward_scored(self, x: Tensor, rope: RotaryTables, last_index: Tensor) -> tuple[Tensor, Tensor]:
-        """The layer's output [B, T, D], and the last token's attention to every token, float32 [B, T]."""
-        q, k, v = self.self_attn.qkv(self.input_layernorm(x), rope)
-        q_last = take_tokens(q.transpose(1, 2), last_index[:, None]).transpose(1, 2)  # [B, H, 1, d]
-        return self._finish(x, self.self_attn.attend(q, k, v)), last_token_attention(q_last, k, last_index)
-
-    def forward_last(self, x: Tensor, rope: RotaryTables, last_index: Tensor) -> Tensor:
+    def forward_last(
+        self, x: Tensor, rope: RotaryTables, last_index: Tensor, index: int = 0, reuse: TokenReuse | None = None
+    ) -> Tensor:
         """The layer's output for the last token alone, [B, 1, D]."""
-        attention = self.self_attn.attend_last(self.input_layernorm(x), rope, last_index)
-        return self._finish(take_tokens(x, last_index[:, None]), attention)
+        last = last_index[:, None]
+        if reuse is None:
+            attention = self.self_attn.attend_last(self.input_layernorm(x), rope, last_index)
+        else:  # the next frame's choice wants this layer's whole attention, too
+            attention = take_tokens(self._attention(x, rope, index, reuse), last)
+        return self.finish(take_tokens(x, last), attention)
 
-    def _finish(self, x: Tensor, attention: Tensor) -> Tensor:
+    def qkv(self, x: Tensor, rope: RotaryTables) -> tuple[Tensor, Tensor, Tensor]:
+        return self.self_attn.qkv(self.input_layernorm(x), rope)
+
+    def finish(self, x: Tensor, attention: Tensor) -> Tensor:
+        """Residual and MLP after attention."""
         x = x + attention
         return x + self.mlp(self.post_attention_layernorm(x))
+
+    def _attention(self, x: Tensor, rope: RotaryTables, index: int, reuse: TokenReuse | None) -> Tensor:
+        q, k, v = self.qkv(x, rope)
+        if reuse is None:
+            return self.self_attn.attend(q, k, v)
+        k, v = reuse.exchange(index, k, v)  # [1, KV, T, d]
+        reuse.observe(index, q, k)
+        return self.self_attn.attend(q, k, v, reuse.mask)
 
 
 class LlamaAttention(nn.Module):
@@ -150,10 +179,11 @@ class LlamaAttention(nn.Module):
         k = rotate(self._heads(self.k_proj(x)), rope)
         return q, k, self._heads(self.v_proj(x))
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Output of the tokens in q, [B, n, D]. mask: bool [B, 1, n, T], what each sees; None is causal, n = T."""
         k, v = share_heads(k, q.shape[1]), share_heads(v, q.shape[1])  # [B, H, T, d]
-        out = F.scaled_dot_product_attention(q, k, v, is_causal=True)  # [B, H, T, d]
-        return self.o_proj(out.transpose(1, 2).flatten(2))  # [B, T, D]
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None)  # [B, H, n, d]
+        return self.o_proj(out.transpose(1, 2).flatten(2))  # [B, n, D]
 
     def attend_last(self, x: Tensor, rope: RotaryTables, last_index: Tensor) -> Tensor:
         """Normed x [B, T, D] -> attention output of the last token [B, 1, D]."""

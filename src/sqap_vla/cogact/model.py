@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from sqap_vla.cogact.action_head import ActionModel
 from sqap_vla.cogact.config import CogActConfig
-from sqap_vla.cogact.llama import DecoderOutput, LlamaDecoder, Pruning
+from sqap_vla.cogact.llama import DecoderOutput, LlamaDecoder, Pruning, TokenReuse
 from sqap_vla.cogact.vision import Projector, VisionBackbone
 
 
@@ -57,25 +57,36 @@ class CogAct(nn.Module):
         input_ids: Sequence[Sequence[int]],
         pruning: Pruning | Sequence[Pruning] | None = None,
         record_hidden: bool = False,
+        reuse: TokenReuse | None = None,
     ) -> DecoderOutput:
         """Visual tokens [B, N, D] and one prompt per row (ids of prompt.py, BOS first) -> decoder output.
 
         Prompts may differ in length. Raises ValueError if the rows do not match or an id is not in the
         vocabulary.
         """
+        embeds, last_index = self.embed(visual, input_ids)
+        return self.decoder(embeds, last_index, slice(1, 1 + visual.shape[1]), pruning, record_hidden, reuse)
+
+    def embed(self, visual: Tensor, input_ids: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+        """What the decoder is given: BOS, visual tokens, rest of the prompt, padded [B, T, D]; index of each row's
+        last real token [B]."""
         self._check_ids(input_ids, visual.shape[0])
         longest = max(map(len, input_ids))
         padded = torch.tensor([[*ids, *[0] * (longest - len(ids))] for ids in input_ids], device=self.device)  # [B, L]
         text = self.decoder.embed_tokens(padded)  # [B, L, D]
         embeds = torch.cat([text[:, :1], visual, text[:, 1:]], dim=1)  # [B, T, D], T = N + L
-        num_visual = visual.shape[1]
-        last_index = torch.tensor([num_visual + len(ids) - 1 for ids in input_ids], device=self.device)  # [B]
-        return self.decoder(embeds, last_index, slice(1, 1 + num_visual), pruning, record_hidden)
+        last_index = torch.tensor([visual.shape[1] + len(ids) - 1 for ids in input_ids], device=self.device)  # [B]
+        return embeds, last_index
 
-    def sample_actions(self, cognition: Tensor, noise: Tensor, ddim_steps: int = 10, cfg_scale: float = 1.5) -> Tensor:
-        """Cognition [B, D], noise [B, 16, 7] -> normalised actions, float32 [B, 16, 7], not clipped."""
+    def sample_actions(
+        self, cognition: Tensor, noise: Tensor, ddim_steps: int = 10, cfg_scale: float = 1.5, cache_interval: int = 1
+    ) -> Tensor:
+        """Cognition [B, D], noise [B, 16, 7] -> normalised actions, float32 [B, 16, 7], not clipped.
+
+        cache_interval: see ActionModel.trajectory.
+        """
         noise = noise.to(self.device, torch.float32)
-        return self.action_model.sample(cognition.to(torch.float32), noise, ddim_steps, cfg_scale)
+        return self.action_model.sample(cognition.to(torch.float32), noise, ddim_steps, cfg_scale, cache_interval)
 
     def _check_ids(self, input_ids: Sequence[Sequence[int]], batch: int) -> None:
         if len(input_ids) != batch or not all(input_ids):

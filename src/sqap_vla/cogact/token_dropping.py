@@ -3,14 +3,16 @@
 """Where visual tokens leave the decoder, and the scores a selector may ask for. The selector says who stays.
 
 Tokens are dropped once, between two layers; text tokens and BOS always stay, and order is kept. Scores are
-the last token's attention in one earlier layer, computed for that one query alone. Source of the place and of
-the scores: FastV (arXiv 2403.06764), where layer K-1's attention decides what layer K sees.
+attention in one earlier layer, computed for the queries that are asked for and no others: the last token alone
+(FastV, arXiv 2403.06764, where layer K-1's attention decides what layer K sees), or all text after the visual
+tokens (EfficientVLA, arXiv 2506.10100, eq. 2).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import Protocol
 
 import torch
@@ -24,19 +26,29 @@ class KeptTokens(Protocol):
     def kept(self) -> Tensor: ...
 
 
+class ScoreQueries(Enum):
+    """Whose attention ranks the visual tokens."""
+
+    LAST = "last"  # the last token's
+    TEXT = "text"  # that of every token after the visual ones, summed
+
+
 @dataclass(frozen=True)
 class Pruning:
     """Where visual tokens are dropped, and who chooses.
 
     prune_layer: number of layers that run on all tokens. score_layer: zero-based layer, below prune_layer,
-    whose attention goes to `select`. select: gets the last token's head-mean softmax attention to the visual
-    tokens, float32 [N_v] on the model's device, or None if `needs_scores` is false.
+    whose attention goes to `select`. select: gets two arguments on the model's device, each None unless its flag
+    asks for it: head-mean softmax attention of `queries` to the visual tokens, float32 [N_v], and the visual
+    tokens as they entered the decoder, [N_v, D].
     """
 
     prune_layer: int
     score_layer: int
-    select: Callable[[Tensor | None], KeptTokens]
+    select: Callable[[Tensor | None, Tensor | None], KeptTokens]
     needs_scores: bool = True
+    needs_features: bool = False
+    queries: ScoreQueries = ScoreQueries.LAST
 
     def __post_init__(self) -> None:
         if self.prune_layer < 0 or (self.needs_scores and not 0 <= self.score_layer < self.prune_layer):
@@ -45,9 +57,12 @@ class Pruning:
                 "runs on all tokens gives scores: 0 <= score_layer < prune_layer"
             )
 
-    def choose(self, attention_row: Tensor | None, visual: slice) -> KeptTokens:
-        """attention_row: the last token's attention to every token, float32 [T]."""
-        return self.select(attention_row[visual] if attention_row is not None else None)
+    def choose(self, attention_row: Tensor | None, embeds: Tensor, visual: slice) -> KeptTokens:
+        """attention_row: the queries' attention to every token, float32 [T]. embeds: the decoder's input [T, D]."""
+        return self.select(
+            attention_row[visual] if attention_row is not None else None,
+            embeds[visual] if self.needs_features else None,
+        )
 
 
 def prunings_for_batch(pruning: Pruning | Sequence[Pruning] | None, batch: int, num_layers: int) -> tuple[Pruning, ...]:
@@ -57,9 +72,9 @@ def prunings_for_batch(pruning: Pruning | Sequence[Pruning] | None, batch: int, 
     prunings = (pruning,) if isinstance(pruning, Pruning) else tuple(pruning)
     if len(prunings) != batch:
         raise ValueError(f"{len(prunings)} prunings for a batch of {batch}; give one for each row")
-    if len({(p.prune_layer, p.score_layer, p.needs_scores) for p in prunings}) > 1:
+    if len({(p.prune_layer, p.score_layer, p.needs_scores, p.queries) for p in prunings}) > 1:
         raise ValueError(
-            "the prunings of one batch differ in prune_layer, score_layer or needs_scores; its rows run "
+            "the prunings of one batch differ in prune_layer, score_layer, needs_scores or queries; its rows run "
             "together, so they must be the same"
         )
     if prunings[0].prune_layer >= num_layers:
@@ -85,17 +100,32 @@ def surviving_tokens(selections: Sequence[KeptTokens], visual: slice, num_tokens
     return torch.stack([torch.cat([before, visual.start + s.kept, after]) for s in selections])
 
 
-def last_token_attention(q_last: Tensor, k: Tensor, last_index: Tensor) -> Tensor:
-    """Head-mean softmax attention of the last token to every token, without the rest of the attention matrix.
+def score_row(queries: ScoreQueries, q: Tensor, k: Tensor, last_index: Tensor, visual: slice) -> Tensor:
+    """Attention of `queries` to every token, float32 [B, T]. q: rotated [B, H, T, d]. k: rotated [B, KV, T, d]."""
+    if queries is ScoreQueries.LAST:
+        last = last_index[:, None]
+        return head_mean_attention(take_queries(q, last), k, last)[:, 0]
+    positions = torch.arange(visual.stop, q.shape[2], device=q.device).expand(len(last_index), -1)  # [B, L]
+    rows = head_mean_attention(take_queries(q, positions), k, positions)  # [B, L, T]
+    return (rows * (positions <= last_index[:, None])[..., None]).sum(dim=1)  # padding asks for nothing
 
-    q_last: rotated [B, H, 1, d]. k: rotated [B, KV, T, d]. last_index: [B]. Returns float32 [B, T]; rows sum
-    to 1.
+
+def head_mean_attention(q: Tensor, k: Tensor, positions: Tensor) -> Tensor:
+    """Head-mean causal softmax attention of some tokens to every token, without the rest of the matrix.
+
+    q: rotated [B, H, n, d], of the tokens at `positions` [B, n]. k: rotated [B, KV, T, d]. Returns float32 [B, n, T];
+    rows sum to 1.
     """
-    batch, kv_heads, tokens, head_dim = k.shape
-    q = q_last.reshape(batch, kv_heads, -1, head_dim).float()  # [B, KV, H / KV, d]
-    logits = q @ k.float().transpose(-1, -2) * head_dim**-0.5  # [B, KV, H / KV, T]
-    logits = logits.masked_fill(~visible_mask(last_index, tokens), float("-inf"))
-    return logits.softmax(dim=-1).mean(dim=(1, 2))  # [B, T]
+    tokens, head_dim = k.shape[2:]
+    k = k.float().repeat_interleave(q.shape[1] // k.shape[1], dim=1)  # [B, H, T, d]
+    logits = q.float() @ k.transpose(-1, -2) * head_dim**-0.5  # [B, H, n, T]
+    seen = torch.arange(tokens, device=k.device) <= positions[:, None, :, None]  # [B, 1, n, T]
+    return logits.masked_fill(~seen, float("-inf")).softmax(dim=-1).mean(dim=1)
+
+
+def take_queries(q: Tensor, positions: Tensor) -> Tensor:
+    """Tokens `positions` [B, n] of heads q [B, H, T, d] -> [B, H, n, d]."""
+    return take_tokens(q.transpose(1, 2), positions).transpose(1, 2)
 
 
 def visible_mask(last_index: Tensor, tokens: int) -> Tensor:

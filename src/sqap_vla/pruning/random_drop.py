@@ -12,17 +12,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sqap_vla.pruning.selection import Reason, TokenSelection, check_select_arguments
+from sqap_vla.pruning.selection import Reason, TokenSelection, TokenSelector, check_select_arguments
 
 
 @dataclass(frozen=True)
-class RandomDropSelector:
+class RandomDropSelector(TokenSelector):
     """Keeps `budget` tokens, each set of that size equally likely, whatever attention and ring say."""
 
-    needs_scores: bool = False
-
-    def select(self, scores: Tensor | None, ring: Tensor, budget: int, seed: int) -> TokenSelection:
+    def select(
+        self, scores: Tensor | None, ring: Tensor, budget: int, seed: int, features: Tensor | None = None
+    ) -> TokenSelection:
         """See TokenSelector.select. seed: any int >= 0; the global generator is neither read nor advanced."""
+        del features
         check_select_arguments(scores, ring, budget, needs_scores=False)
         generator = torch.Generator().manual_seed(seed)
         kept = torch.randperm(len(ring), generator=generator)[:budget].sort().values.to(ring.device)

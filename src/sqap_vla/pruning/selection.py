@@ -24,7 +24,7 @@ class Reason(IntEnum):
     RING = 0  # next to the projected end-effector
     ATTENTION = 1  # among the highest attention scores
     FPS = 2  # spatially even sample of the rest
-    OTHER = 3  # kept by a method without these reasons
+    OTHER = 3  # kept for none of these reasons
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,18 +65,25 @@ class TokenSelection:
 
 
 class TokenSelector(Protocol):
-    """A pruning method. Its result depends on its arguments alone."""
+    """A pruning method. Its result depends on its arguments alone.
 
-    @property
-    def needs_scores(self) -> bool:
-        """Whether `select` ranks by attention; if not, the decoder need not compute it and passes None."""
+    The flags say what it looks at; whoever calls it leaves out what it does not need. Derive from this class to
+    inherit the defaults.
+    """
 
-    def select(self, scores: Tensor | None, ring: Tensor, budget: int, seed: int) -> TokenSelection:
+    needs_scores: bool = False  # attention to the visual tokens
+    needs_features: bool = False  # the visual tokens themselves
+    needs_ring: bool = False  # the robot's geometry
+
+    def select(
+        self, scores: Tensor | None, ring: Tensor, budget: int, seed: int, features: Tensor | None = None
+    ) -> TokenSelection:
         """Choose exactly `budget` tokens.
 
         scores: float [N], higher is more important, or None. ring: bool [N], tokens to protect, at most
-        `budget` of them. seed: the only source of randomness. Raises ValueError for wrong shapes or a budget
-        outside [1, N].
+        `budget` of them. seed: the only source of randomness. features: [N, D], the visual tokens as they enter
+        the decoder, or None. Raises ValueError for wrong shapes, a budget outside [1, N], or something missing
+        that it needs.
         """
 
 
@@ -96,6 +103,15 @@ def keep_all(n: int, device: torch.device | str) -> TokenSelection:
     return TokenSelection(
         torch.arange(n, device=device), torch.full((n,), Reason.OTHER, dtype=torch.uint8, device=device)
     )
+
+
+def rank_descending(scores: Tensor) -> Tensor:
+    """int64 [N]: 0 for the highest score. NaN counts as -inf; equal scores rank by index."""
+    numbers = torch.where(scores.isnan(), -torch.inf, scores)
+    order = torch.sort(numbers, descending=True, stable=True).indices
+    rank = torch.empty_like(order)
+    rank[order] = torch.arange(len(order), device=order.device)
+    return rank
 
 
 def check_select_arguments(scores: Tensor | None, ring: Tensor, budget: int, needs_scores: bool) -> None:

@@ -25,11 +25,17 @@ import torch
 from torch import Tensor
 
 from sqap_vla.pruning.sampling import farthest_point_sampling
-from sqap_vla.pruning.selection import Reason, TokenSelection, check_select_arguments
+from sqap_vla.pruning.selection import (
+    Reason,
+    TokenSelection,
+    TokenSelector,
+    check_select_arguments,
+    rank_descending,
+)
 
 
 @dataclass(frozen=True)
-class SqapSelector:
+class SqapSelector(TokenSelector):
     """The method and its ablations.
 
     attention_share: k = floor(attention_share * budget). use_ring, use_attention, use_fps: leave a strategy
@@ -60,16 +66,22 @@ class SqapSelector:
     def needs_scores(self) -> bool:
         return self.use_attention
 
+    @property
+    def needs_ring(self) -> bool:
+        return self.use_ring
+
     def attention_count(self, budget: int) -> int:
         """k, the tokens that attention claims of `budget`."""
         if not self.use_attention:
             return 0
         return math.floor(self.attention_share * budget) if self.use_fps else budget
 
-    def select(self, scores: Tensor | None, ring: Tensor, budget: int, seed: int) -> TokenSelection:
+    def select(
+        self, scores: Tensor | None, ring: Tensor, budget: int, seed: int, features: Tensor | None = None
+    ) -> TokenSelection:
         """See TokenSelector.select; N = grid^2. The method draws no random numbers: `seed` changes
         nothing."""
-        del seed
+        del seed, features
         check_select_arguments(scores, ring, budget, self.needs_scores)
         n = self.grid * self.grid
         if len(ring) != n:
@@ -78,7 +90,7 @@ class SqapSelector:
         if not self.use_ring:
             ring = torch.zeros_like(ring)
         k = self.attention_count(budget)
-        rank = _rank_descending(scores) if scores is not None and k > 0 else index
+        rank = rank_descending(scores) if scores is not None and k > 0 else index
         attention = rank < k  # [N]
 
         taken = ring | attention
@@ -95,12 +107,3 @@ class SqapSelector:
         within = torch.where(ring, index, within)
         kept = torch.argsort(reason * n + within)[:budget].sort().values
         return TokenSelection(kept, reason[kept].to(torch.uint8))
-
-
-def _rank_descending(scores: Tensor) -> Tensor:
-    """int64 [N]: 0 for the highest score. NaN counts as -inf; equal scores rank by index."""
-    numbers = torch.where(scores.isnan(), -torch.inf, scores)
-    order = torch.sort(numbers, descending=True, stable=True).indices
-    rank = torch.empty_like(order)
-    rank[order] = torch.arange(len(order), device=order.device)
-    return rank

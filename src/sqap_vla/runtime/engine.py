@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Observation in, action chunk out: the one place where the network runs.
 
-A chunk depends on the observation, the weights, the method and the seed, and on nothing else: the head's noise and the random
-method's draw come from (seed, stamp). So a bag gives the same chunks offline and over DDS.
+A chunk depends on the observation, the weights, the method and the seed, and on nothing else: the head's noise and the
+random method's draw come from (seed, stamp). So a bag gives the same chunks offline and over DDS.
 """
+
 from __future__ import annotations
 
 import hashlib
@@ -33,11 +34,23 @@ class Engine:
     step_s: time of one row of the chunk. Raises ValueError where method and network do not fit.
     """
 
-    def __init__(self, model: CogAct, tokenizer: Tokenizer, statistics: ActionStatistics, method: Method, *, step_s: float,
-                 seed: int = 0, ddim_steps: int = 10, cfg_scale: float = 1.5) -> None:
+    def __init__(
+        self,
+        model: CogAct,
+        tokenizer: Tokenizer,
+        statistics: ActionStatistics,
+        method: Method,
+        *,
+        step_s: float,
+        seed: int = 0,
+        ddim_steps: int = 10,
+        cfg_scale: float = 1.5,
+    ) -> None:
         layers = model.config.decoder.num_layers
         if method.selector is not None and method.prune_layer >= layers:
-            raise ValueError(f"prune_layer is {method.prune_layer}; the decoder has {layers} layers, so it must be below")
+            raise ValueError(
+                f"prune_layer is {method.prune_layer}; the decoder has {layers} layers, so it must be below"
+            )
         self.model, self.tokenizer, self.statistics, self.method = model, tokenizer, statistics, method
         self.step_s, self.seed, self.ddim_steps, self.cfg_scale = step_s, seed, ddim_steps, cfg_scale
         self._synchronize = torch.cuda.synchronize if model.device.type == "cuda" else None
@@ -62,8 +75,16 @@ class Engine:
             actions = self.statistics.unnormalize(samples[0].cpu().numpy())
         selection = output.selections[0].cpu() if output.selections else keep_all(visual.shape[1], "cpu")
         times = StageTimes(**{f"{stage}_ms": timer.stage_ms(stage) for stage in STAGES}, total_ms=timer.total_ms)
-        return ActionChunk(actions=actions, step_s=self.step_s, stamp_ns=observation.stamp_ns, selection=selection, ring=ring,
-                           times=times, base_T_ee=observation.base_T_ee, fallback=self.method.fallback(ring))
+        return ActionChunk(
+            actions=actions,
+            step_s=self.step_s,
+            stamp_ns=observation.stamp_ns,
+            selection=selection,
+            ring=ring,
+            times=times,
+            base_T_ee=observation.base_T_ee,
+            fallback=self.method.fallback(ring),
+        )
 
     def warm_up(self, width: int = 640, height: int = 480, runs: int = 2) -> None:
         """Runs on a grey frame, so that the first real one meets allocated memory and chosen kernels."""
@@ -73,8 +94,13 @@ class Engine:
 
     def _ring(self, observation: Observation) -> Ring:
         method = self.method
-        return ring_from_geometry(observation.camera, observation.camera_T_ee, np.array(method.ee_points_m),
-                                  method.ring_radius_tokens, method.budget())
+        return ring_from_geometry(
+            observation.camera,
+            observation.camera_T_ee,
+            np.array(method.ee_points_m),
+            method.ring_radius_tokens,
+            method.budget(),
+        )
 
     def _pruning(self, ring: Ring, frame_seed: int) -> Pruning | None:
         """What the decoder drops in a frame with this ring."""
@@ -83,11 +109,16 @@ class Engine:
             return None
         mask = torch.from_numpy(ring.mask).to(self.model.device, non_blocking=True)
 
-        def select(scores: Tensor | None) -> TokenSelection:
-            return method.selector.select(scores, mask, method.budget(), frame_seed)
+        def select(scores: Tensor | None, features: Tensor | None) -> TokenSelection:
+            return method.selector.select(scores, mask, method.budget(), frame_seed, features)
 
-        return Pruning(prune_layer=method.prune_layer, score_layer=method.score_layer, select=select,
-                       needs_scores=method.selector.needs_scores)
+        return Pruning(
+            prune_layer=method.prune_layer,
+            score_layer=method.score_layer,
+            select=select,
+            needs_scores=method.selector.needs_scores,
+            needs_features=method.selector.needs_features,
+        )
 
     def _input_ids(self, instruction: str) -> list[int]:
         if self._prompt[0] != instruction:  # the instruction changes rarely

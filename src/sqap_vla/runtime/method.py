@@ -6,6 +6,7 @@ path.
 Defaults are ours; the paper gives the ratio, not the layer, the ring's radius or k. Dropping 40 % of the
 tokens after layer 3 comes to the paper's computational cost.
 """
+
 from __future__ import annotations
 
 import math
@@ -46,15 +47,17 @@ class Method:
         if self.prune_layer < 1:
             raise ValueError(f"prune_layer is {self.prune_layer}; at least one layer must run on all tokens")
         if not 0 <= self.score_layer < self.prune_layer:
-            raise ValueError(f"score_layer is {self.score_layer}; it must be in [0, {self.prune_layer - 1}], "
-                             f"one of the {self.prune_layer} layers before tokens are dropped")
+            raise ValueError(
+                f"score_layer is {self.score_layer}; it must be in [0, {self.prune_layer - 1}], "
+                f"one of the {self.prune_layer} layers before tokens are dropped"
+            )
         if self.ring_radius_tokens < 0:
-            raise ValueError(f"ring_radius_tokens is {self.ring_radius_tokens}; "
-                             "it must be >= 0 (0 is the token alone)")
+            raise ValueError(f"ring_radius_tokens is {self.ring_radius_tokens}; it must be >= 0 (0 is the token alone)")
         points = self.ee_points_m
         if not points or any(len(point) != 3 or not all(map(math.isfinite, point)) for point in points):
-            raise ValueError(f"ee_points_m is {points}; give at least one finite point (x, y, z) in the "
-                             "end-effector's frame")
+            raise ValueError(
+                f"ee_points_m is {points}; give at least one finite point (x, y, z) in the end-effector's frame"
+            )
         if self.no_geometry not in NO_GEOMETRY:
             raise ValueError(f"no_geometry is {self.no_geometry!r}; known are {', '.join(NO_GEOMETRY)}")
 
@@ -65,7 +68,7 @@ class Method:
     @property
     def uses_ring(self) -> bool:
         """Whether the selection depends on the camera's geometry."""
-        return isinstance(self.selector, SqapSelector) and self.selector.use_ring
+        return self.selector is not None and self.selector.needs_ring
 
     def fallback(self, ring: Ring) -> str:
         """Why this method must do without its ring in a frame; '' where it has one or needs none."""
@@ -78,10 +81,17 @@ class Method:
         return not (self.fallback(ring) and self.no_geometry == "dense")
 
 
-def make_method(name: str, *, ratio: float = 0.4, prune_layer: int = 3, score_layer: int | None = None,
-                ring_radius_tokens: int = 2, attention_share: float = 0.25,
-                ee_points_m: tuple[tuple[float, float, float], ...] = ((0.0, 0.0, 0.0),),
-                no_geometry: str = "ring_off") -> Method:
+def make_method(
+    name: str,
+    *,
+    ratio: float = 0.4,
+    prune_layer: int = 3,
+    score_layer: int | None = None,
+    ring_radius_tokens: int = 2,
+    attention_share: float = 0.25,
+    ee_points_m: tuple[tuple[float, float, float], ...] = ((0.0, 0.0, 0.0),),
+    no_geometry: str = "ring_off",
+) -> Method:
     """The method `name`, one of METHODS. score_layer: by default the last one before pruning.
 
     What a method does not use is checked all the same, so that a configuration stays valid when only the name
@@ -96,6 +106,13 @@ def make_method(name: str, *, ratio: float = 0.4, prune_layer: int = 3, score_la
     if score_layer is None:
         score_layer = prune_layer - 1
     points = tuple(tuple(map(float, point)) for point in ee_points_m)
-    return Method(name=name, selector=selectors[name], ratio=0.0 if name == "dense" else ratio,
-                  prune_layer=prune_layer, score_layer=score_layer, ring_radius_tokens=ring_radius_tokens,
-                  ee_points_m=points, no_geometry=no_geometry)
+    return Method(
+        name=name,
+        selector=selectors[name],
+        ratio=0.0 if name == "dense" else ratio,
+        prune_layer=prune_layer,
+        score_layer=score_layer,
+        ring_radius_tokens=ring_radius_tokens,
+        ee_points_m=points,
+        no_geometry=no_geometry,
+    )
