@@ -13,6 +13,9 @@ from transformers import LlamaConfig, LlamaModel
 
 from sqap_vla.cogact.llama import rotary_tables
 from sqap_vla.cogact.preprocess import preprocess
+from sqap_vla.cogact.token_dropping import Pruning, ScoreQueries
+from sqap_vla.pruning.fastv import FastVSelector
+from sqap_vla.pruning.selection import budget_from_ratio
 
 HIDDEN_ATOL = 5e-5
 COGNITION_ATOL = 2e-5
@@ -79,6 +82,23 @@ class TestAgainstOfficialOutputs:
         ranked = seen[0].topk(len(visual_kept)).indices.sort().values
         assert ranked.tolist() == visual_kept.tolist()
 
+    @pytest.mark.parametrize("case", ["k1_r0.5", "k2_r0.5", "k2_r0.75", "k3_r0.25", "k3_r0.9"])
+    def test_fastv_selects_the_same_tokens_from_the_embeddings_on(self, arrays, tiny, case):
+        reference = arrays("g_fastv")
+        layer, ratio = int(case[1]), float(case.split("_r")[1])
+        ring = torch.zeros(256, dtype=torch.bool)
+        embeds = torch.from_numpy(reference["inputs_embeds"])
+        pruning = Pruning(
+            layer,
+            layer - 1,
+            lambda scores, _: FastVSelector().select(scores, ring, budget_from_ratio(ratio), seed=0),
+        )
+        output = tiny.model.decoder(embeds, torch.tensor([embeds.shape[1] - 1]), VISUAL, pruning)
+        kept = {0, *(1 + output.selections[0].kept).tolist(), *range(257, embeds.shape[1])}
+        assert kept == set(reference[f"{case}_keep_indices"].tolist())
+        close(output.cognition, reference[f"{case}_last_hidden_state"], COGNITION_ATOL)
+        assert list(output.computed) == reference[f"{case}_seq_after"].tolist()
+
     def test_score_row_is_the_last_row_of_the_full_attention(self, arrays, tiny):
         reference = arrays("g_fastv")
         full = reference["k2_r0.5_layer_attention_full"]  # [1, H, T, T]
@@ -86,6 +106,15 @@ class TestAgainstOfficialOutputs:
         seen: list[Tensor] = []
         tiny.model.decoder(embeds, torch.tensor([embeds.shape[1] - 1]), VISUAL, keep(torch.arange(256), 2, seen))
         close(seen[0], full[0, :, -1].mean(0)[VISUAL], 1e-6)
+
+    def test_text_queries_sum_the_rows_of_all_text_after_the_pictures(self, arrays, tiny):
+        reference = arrays("g_fastv")
+        full = reference["k2_r0.5_layer_attention_full"]  # [1, H, T, T]
+        embeds = torch.from_numpy(reference["inputs_embeds"])
+        seen: list[Tensor] = []
+        pruning = keep(torch.arange(256), 2, seen, queries=ScoreQueries.TEXT)
+        tiny.model.decoder(embeds, torch.tensor([embeds.shape[1] - 1]), VISUAL, pruning)
+        close(seen[0], full[0, :, VISUAL.stop :].mean(0).sum(0)[VISUAL], 1e-5)
 
     def test_without_pruning_fastv_and_cogact_agree(self, arrays, tiny):
         reference = arrays("g_fastv")

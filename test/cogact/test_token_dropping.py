@@ -7,12 +7,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from decoders import keep, random_decoder
+from decoders import Kept, keep, random_decoder
 from tolerance import close
 from torch import Tensor
 
 from sqap_vla.cogact.llama import rotary_tables
-from sqap_vla.cogact.token_dropping import head_mean_attention
+from sqap_vla.cogact.token_dropping import Pruning, ScoreQueries, head_mean_attention
 
 
 def test_keeping_everything_changes_nothing():
@@ -70,6 +70,37 @@ def test_scores_ignore_padding():
     alone: list[Tensor] = []
     decoder(embeds[1:, :21], torch.tensor([20]), slice(1, 17), keep(torch.arange(16), 1, alone))
     close(rows[1], alone[0].numpy(), 1e-6)
+
+
+def test_text_queries_ignore_padding():
+    decoder, embeds = random_decoder(), torch.randn(2, 30, 48)
+    rows: list[Tensor] = []
+    decoder(
+        embeds,
+        torch.tensor([29, 20]),
+        slice(1, 17),
+        [keep(torch.arange(16), 1, rows, queries=ScoreQueries.TEXT)] * 2,
+    )
+    alone: list[Tensor] = []
+    decoder(
+        embeds[1:, :21],
+        torch.tensor([20]),
+        slice(1, 17),
+        keep(torch.arange(16), 1, alone, queries=ScoreQueries.TEXT),
+    )
+    close(rows[1], alone[0].numpy(), 1e-6)
+
+
+def test_a_selector_may_see_the_visual_tokens_as_they_entered():
+    decoder, embeds = random_decoder(), torch.randn(1, 30, 48)
+    seen: list[Tensor] = []
+
+    def select(scores: Tensor | None, features: Tensor | None) -> Kept:
+        seen.append(features)
+        return Kept(torch.arange(4))
+
+    decoder(embeds, torch.tensor([29]), slice(1, 17), Pruning(2, 1, select, needs_features=True))
+    assert torch.equal(seen[0], embeds[0, 1:17])
 
 
 def test_a_selector_that_needs_no_scores_gets_none():
