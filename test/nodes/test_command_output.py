@@ -12,6 +12,7 @@ import pytest
 pytest.importorskip("rclpy", reason="needs ROS 2")
 
 from geometry_msgs.msg import PoseStamped, TwistStamped
+from rclpy.duration import Duration
 from rclpy.time import Time
 
 from sqap_vla.nodes.command_output import STOP_REPEATS, CommandOutput
@@ -24,6 +25,10 @@ class Publisher:
 
     def publish(self, msg: Any) -> None:
         self.sent.append(msg)
+
+    def wait_for_all_acked(self, timeout: Duration) -> bool:
+        self.sent.append("acknowledged")
+        return True
 
 
 class Node:
@@ -108,6 +113,20 @@ def test_what_never_moved_is_not_stopped(node: Node):
     output = CommandOutput(node, "base_link", dry_run=False)
     output.stop()
     assert node.publishers["~/twist"].sent == []
+
+
+def test_a_halt_sends_what_is_left_of_the_stop_and_waits_until_it_is_received(node: Node):
+    output = CommandOutput(node, "base_link", dry_run=False)
+    output.halt()
+    twists = node.publishers["~/twist"].sent
+    assert twists == [], "what never moved is not stopped"
+    output.send(command())
+    output.stop()
+    output.halt()
+    assert [numbers(msg) for msg in twists[1:-1]] == [(0.0,) * 6] * STOP_REPEATS
+    assert twists[-1] == "acknowledged"
+    output.stop()
+    assert twists[-1] == "acknowledged", "nothing follows"
 
 
 def test_destroying_leaves_no_publisher(node: Node):

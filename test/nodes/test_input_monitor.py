@@ -120,3 +120,16 @@ def test_a_clock_that_goes_back_is_told_once_per_jump():
     watch = ClockWatch()
     times = [0, 5, 5, 9, 3, 3, 4, 1, 10]
     assert [watch.jumped_back(now) for now in times] == [False, False, False, False, True, False, False, True, False]
+
+
+def test_a_clock_that_stands_still_is_noticed_by_the_wall(steady: Steady):
+    watch = ClockWatch()
+    watch.jumped_back(5)
+    steady.now_s += 2.0
+    watch.jumped_back(5)
+    assert watch.still_s() == 2.0
+    watch.jumped_back(6)
+    assert watch.still_s() == 0.0
+    steady.now_s += 3.0
+    watch.restart_still()
+    assert watch.still_s() == 0.0

@@ -253,3 +253,23 @@ def test_whatever_comes_in_whatever_order_a_command_is_finite_and_within_limits(
 def test_bad_configuration_is_refused(arguments):
     with pytest.raises(ValueError, match="must be"):
         make_controller(**arguments)
+
+
+def test_a_chunk_begun_before_the_past_was_forgotten_is_not_taken():
+    controller = make_controller()
+    before = controller.epoch
+    assert controller.set_chunk(make_chunk(random_actions()), before) is None
+    controller.reset()
+    assert controller.set_chunk(make_chunk(random_actions(), steps=1), before) == ctl.CHUNK_OUTDATED
+    assert stop_reason(controller.command(at(1), HOME)) == ctl.NO_CHUNK
+    now = controller.epoch
+    assert now != before and controller.set_chunk(make_chunk(random_actions(), steps=1), now) is None
+
+
+def test_a_clock_that_goes_back_ends_the_epoch():
+    controller = make_controller()
+    assert controller.set_chunk(make_chunk(random_actions())) is None
+    controller.command(at(5), HOME)
+    before = controller.epoch
+    assert stop_reason(controller.command(at(0), HOME)) == ctl.CLOCK_JUMPED_BACK
+    assert controller.set_chunk(make_chunk(random_actions()), before) == ctl.CHUNK_OUTDATED

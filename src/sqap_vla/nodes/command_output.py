@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 from geometry_msgs.msg import PoseStamped, TwistStamped
+from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode
 from std_msgs.msg import Float64MultiArray
 
@@ -17,6 +18,7 @@ from sqap_vla.nodes.conversions import pose_from_matrix
 from sqap_vla.runtime.controller import Command
 
 STOP_REPEATS = 5
+HALT_TIMEOUT_S = 0.2
 
 
 class CommandOutput:
@@ -42,6 +44,13 @@ class CommandOutput:
         if self._stops_left > 0:
             self._stops_left -= 1
             self._send_twist(np.zeros(6))
+
+    def halt(self) -> None:
+        """The whole stop at once. Waits until every reliable consumer has it: the publisher may go away next."""
+        if self._stops_left > 0:
+            while self._stops_left > 0:
+                self.stop()
+            self._twist.wait_for_all_acked(Duration(seconds=HALT_TIMEOUT_S))
 
     def destroy(self) -> None:
         for publisher in (self._twist, self._pose, self._gripper):

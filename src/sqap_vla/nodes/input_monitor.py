@@ -68,12 +68,22 @@ class StampGate:
 
 
 class ClockWatch:
-    """Notices a clock that goes back (a bag that loops, a simulator's reset, a stepped system clock)."""
+    """Notices a clock that stands still or goes back (a bag that loops, a simulator's reset, a stepped clock)."""
 
     def __init__(self) -> None:
         self._last_ns = 0
+        self._moved_s = time.monotonic()
 
     def jumped_back(self, now_ns: int) -> bool:
         """True once per jump."""
+        if now_ns != self._last_ns:
+            self._moved_s = time.monotonic()
         jumped, self._last_ns = now_ns < self._last_ns, now_ns
         return jumped
+
+    def still_s(self) -> float:
+        """Wall time since the clock moved, or since `restart_still`."""
+        return time.monotonic() - self._moved_s
+
+    def restart_still(self) -> None:
+        self._moved_s = time.monotonic()

@@ -3,8 +3,8 @@
 """Policy node: camera image + camera_info + TF + instruction -> action chunk -> commands at a fixed rate.
 
 Threads: the executor's callbacks only store the newest message and hand frames over; inference runs on its own thread with the
-newest frame; the command timer runs on the steady clock and asks the controller what to do now. So neither a slow inference
-nor a /clock that stands still delays a stop.
+newest frame; the command timer runs on the steady clock and asks the controller what to do now. So neither a slow
+inference nor a /clock that stands still delays a stop: then a chunk is followed for max_chunk_age_s of wall time.
 
 Lifecycle: configure loads and warms up the model, activate starts at once, deactivate sends the stop last, cleanup frees.
 Invariant: nothing is published that moves the robot unless the node is active, the frame passed every check, and the
@@ -21,7 +21,6 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.subscription import Subscription
-from rclpy.time import Time
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import String
 
@@ -29,7 +28,7 @@ from sqap_vla.nodes import qos
 from sqap_vla.nodes.chunk_output import ChunkOutput
 from sqap_vla.nodes.command_gate import CommandGate
 from sqap_vla.nodes.command_output import CommandOutput
-from sqap_vla.nodes.conversions import InputError, matrix_from_transform, stamp_ns
+from sqap_vla.nodes.conversions import InputError, stamp_ns
 from sqap_vla.nodes.impossible_transitions import refuse_impossible_transitions
 from sqap_vla.nodes.inference_worker import InferenceWorker
 from sqap_vla.nodes.input_monitor import ClockWatch, InputMonitor, StampGate
@@ -39,10 +38,12 @@ from sqap_vla.nodes.observation import ObservationBuilder
 from sqap_vla.nodes.parameters import ParameterError, declare, on_change, static_changes
 from sqap_vla.nodes.policy_parameters import PolicyParameters
 from sqap_vla.nodes.policy_status import PolicyFigures, gpu_figures, input_figures, status_message
-from sqap_vla.runtime.controller import ChunkController, Stop
+from sqap_vla.nodes.transforms import NewestPose
+from sqap_vla.runtime.controller import CHUNK_OUTDATED, ChunkController, Command, Stop
 from sqap_vla.runtime.gripper import make_gripper
 
 STATUS_PERIOD_S = 0.5
+CLOCK_STOPPED = "clock_stopped"
 SUCCESS = TransitionCallbackReturn.SUCCESS
 
 
@@ -74,9 +75,10 @@ class PolicyNode(LifecycleNode):
         self._model = checkpoint
         self._figures = PolicyFigures()
         self._stop_reason, self._row, self._engaged = "not active", "", {}
-        self._clock_watch = ClockWatch()
+        self._clock_watch, self._new_chunk = ClockWatch(), False
         self._stamp_gate = StampGate(params.max_image_age_s, params.future_tolerance_s)
         self._buffer = tf2_ros.Buffer()
+        self._ee_pose = NewestPose(self._buffer, params.base_frame, params.ee_frame, params.max_ee_age_s)
         self._builder = ObservationBuilder(params.make_frames(), self._buffer, params.instruction)
         self._commands = CommandOutput(self, params.base_frame, params.dry_run)
         self._output = ChunkOutput(self)
@@ -129,7 +131,7 @@ class PolicyNode(LifecycleNode):
             self._worker.clear()
             self._controller.reset()
             self._stop_reason = reason
-            self._commands.stop()
+            self._commands.halt()
 
     def _release(self) -> None:
         if not self._configured:
@@ -210,24 +212,27 @@ class PolicyNode(LifecycleNode):
     # Inference, on its own thread
 
     def _infer(self, msg: Image | CompressedImage) -> None:
+        controller, output = self._controller, self._output
+        epoch = controller.epoch  # before anything is read: what is forgotten while this runs makes the chunk outdated
         try:
             built = self._builder.build(msg)
         except InputError as error:
             self._reject(error)
             return
         chunk = self._engine.infer(built.observation)
-        if not self._active or built.observation.instruction != self._builder.instruction:
-            return  # deactivated, or told otherwise, while this ran
-        refusal = self._controller.set_chunk(chunk)
+        refusal = controller.set_chunk(chunk, epoch)
+        if refusal == CHUNK_OUTDATED or not self._active:
+            return  # deactivated, told otherwise, or the clock went back, while this ran
+        self._new_chunk = True
         pipeline_ms = (self.get_clock().now().nanoseconds - chunk.stamp_ns) / 1e6
         warnings = built.warnings + ((InputError(refusal, f"the chunk gives no command: {refusal}"),) if refusal else ())
         for warning in self._figures.finished(chunk, warnings, max(pipeline_ms, 0.0)):
             self.get_logger().warning(str(warning))
-        self._output.send(chunk, built.observation, msg.header.frame_id, pipeline_ms)
+        output.send(chunk, built.observation, msg.header.frame_id, pipeline_ms)
 
     def _inference_failed(self, error: Exception) -> None:
-        self._figures.failed(error)
-        self.get_logger().error(f"inference failed: {type(error).__name__}: {error}")
+        if self._figures.failed(error):
+            self.get_logger().error(f"inference failed: {type(error).__name__}: {error}")
 
     def _reject(self, error: InputError) -> None:
         if self._figures.rejected(error):
@@ -236,12 +241,11 @@ class PolicyNode(LifecycleNode):
     # Commands
 
     def _tick(self) -> None:
+        now_ns = self.get_clock().now().nanoseconds
+        self._check_clock(now_ns)
         if not self._active:
             return
-        now = self.get_clock().now()
-        self._check_clock(now.nanoseconds)
-        closed = self._command_gate.closed
-        result = Stop(closed) if closed else self._controller.command(now.nanoseconds, self._pose_now(now))
+        result = self._command(now_ns)
         if isinstance(result, Stop):
             self._stop_reason, self._row = result.reason, ""
             self._commands.stop()
@@ -251,15 +255,15 @@ class PolicyNode(LifecycleNode):
             self._engaged[name] = self._engaged.get(name, 0) + 1
         self._commands.send(result)
 
-    def _pose_now(self, now: Time):
-        """Newest base_T_ee, None where it is missing or older than max_ee_age_s."""
-        params = self._params
-        try:
-            newest = self._buffer.lookup_transform(params.base_frame, params.ee_frame, Time())
-            age_s = (now.nanoseconds - stamp_ns(newest.header.stamp)) / 1e9
-            return matrix_from_transform(newest.transform) if abs(age_s) <= params.max_ee_age_s else None
-        except (tf2_ros.TransformException, InputError):
-            return None  # the controller stops, and says why
+    def _command(self, now_ns: int) -> Command | Stop:
+        if self._command_gate.closed:
+            return Stop(self._command_gate.closed)
+        if self._new_chunk:  # in lockstep the clock stands while the policy thinks: what counts is the time since then
+            self._new_chunk = False
+            self._clock_watch.restart_still()
+        if self._clock_watch.still_s() > self._params.max_chunk_age_s:  # ages by the clock no longer grow
+            return Stop(CLOCK_STOPPED)
+        return self._controller.command(now_ns, self._ee_pose.at(now_ns))
 
     # Status
 

@@ -49,9 +49,11 @@ class PolicyFigures:
             self._last_rejection = error.reason
             return new
 
-    def failed(self, error: Exception) -> None:
+    def failed(self, error: Exception) -> bool:
+        """True where the error is a new one."""
         with self._lock:
-            self._last_error = f"{type(error).__name__}: {error}"
+            before, self._last_error = self._last_error, f"{type(error).__name__}: {error}"
+            return before != self._last_error
 
     def finished(self, chunk: ActionChunk, warnings: tuple[InputError, ...], pipeline_ms: float) -> list[InputError]:
         """Counts a chunk; returns the warnings that the chunk before did not have."""

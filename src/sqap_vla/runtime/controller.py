@@ -41,6 +41,7 @@ CHUNK_NOT_FINITE = "chunk_not_finite"
 CHUNK_WITHOUT_ANCHOR = "chunk_without_anchor"
 CHUNK_NOT_NEWER = "chunk_not_newer"
 CHUNK_STEP_MISMATCH = "chunk_step_mismatch"
+CHUNK_OUTDATED = "chunk_outdated"
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,6 +101,7 @@ class ChunkController:
         self._gripper = gripper
         self._ensemble = AdaptiveEnsemble(horizon, alpha)
         self._lock = threading.Lock()
+        self._epoch = 0
         self._forget()
 
     def reset(self) -> None:
@@ -107,7 +109,14 @@ class ChunkController:
         with self._lock:
             self._forget()
 
+    @property
+    def epoch(self) -> int:
+        """Changes whenever the past is forgotten. Taken before an inference and handed to `set_chunk`, it keeps out a
+        chunk of what was before."""
+        return self._epoch
+
     def _forget(self) -> None:
+        self._epoch += 1
         self._plan: _Plan | None = None
         self._first_stamp_ns: int | None = None
         self._last_now_ns: int | None = None
@@ -116,11 +125,11 @@ class ChunkController:
         self._ensemble.reset()
         self._gripper.reset()
 
-    def set_chunk(self, chunk: ActionChunk) -> str | None:
+    def set_chunk(self, chunk: ActionChunk, epoch: int | None = None) -> str | None:
         """Take a chunk, or refuse it whole and say why; after a refusal the chunk before it stays in force.
 
         Refused: actions that are not finite, no valid base_T_ee to anchor on, a stamp not after the present
-        chunk's, rows of another length. A refused chunk does not enter the ensemble.
+        chunk's, rows of another length, an epoch that is over. A refused chunk does not enter the ensemble.
         """
         if not np.isfinite(chunk.actions).all():
             return CHUNK_NOT_FINITE
@@ -129,6 +138,8 @@ class ChunkController:
         if not math.isclose(chunk.step_s, self.step_s, rel_tol=1e-6):
             return CHUNK_STEP_MISMATCH
         with self._lock:
+            if epoch is not None and epoch != self._epoch:
+                return CHUNK_OUTDATED
             if self._plan is not None and chunk.stamp_ns <= self._plan.stamp_ns:
                 return CHUNK_NOT_NEWER
             if self._first_stamp_ns is None:
