@@ -110,7 +110,10 @@ def test_actions_are_in_the_units_of_the_robot_that_is_named(
         assert (actions[:, :6] <= np.array(statistics.q99)[:6] + 1e-12).all()
 
 
-@pytest.mark.parametrize("method, expected", [("dense", 256), ("random", 154), ("sqap", 154)])
+@pytest.mark.parametrize(
+    "method, expected",
+    [("dense", 256), ("random", 112), ("fastv", 56), ("vla_cache", 256), ("efficientvla", 112), ("sqap", 154)],
+)
 def test_each_method_keeps_its_budget(engine_for: Callable[..., Engine], method: str, expected: int):
     selection = engine_for(method).infer(SEEN).selection
     kept = selection.kept.tolist()
@@ -120,7 +123,9 @@ def test_each_method_keeps_its_budget(engine_for: Callable[..., Engine], method:
 
 def test_the_reasons_of_each_method(engine_for: Callable[..., Engine]):
     assert counts(engine_for("dense").infer(SEEN)) == (0, 0, 0, 256)
-    assert counts(engine_for("random").infer(SEEN)) == (0, 0, 0, 154)
+    assert counts(engine_for("random").infer(SEEN)) == (0, 0, 0, 112)
+    assert counts(engine_for("fastv").infer(SEEN)) == (0, 56, 0, 0)
+    assert counts(engine_for("efficientvla").infer(SEEN)) == (0, 4 + 54, 0, 54)
     ring, attention, spread, other = counts(engine_for("sqap").infer(SEEN))
     assert ring == 25 and other == 0
     assert 0 < attention <= 38 and ring + attention + spread == 154
@@ -149,14 +154,14 @@ def test_without_geometry_dense_keeps_everything_and_says_why(engine_for: Callab
     np.testing.assert_array_equal(chunk.actions, engine_for("dense").infer(SEEN).actions)
 
 
-@pytest.mark.parametrize("method", ["dense", "random"])
+@pytest.mark.parametrize("method", ["dense", "random", "fastv", "vla_cache", "efficientvla"])
 def test_a_method_without_ring_misses_no_geometry(engine_for: Callable[..., Engine], method: str):
     engine = engine_for(method)
     chunk = engine.infer(WITHOUT[NO_CAMERA_INFO])
     assert chunk.fallback == "" and same(chunk, engine.infer(SEEN))
 
 
-@pytest.mark.parametrize("method", ["dense", "random", "sqap"])
+@pytest.mark.parametrize("method", ["dense", "random", "fastv", "efficientvla", "sqap"])
 def test_a_chunk_depends_on_seed_stamp_and_observation_alone(engine_for: Callable[..., Engine], method: str):
     engine = engine_for(method)
     first = engine.infer(SEEN)

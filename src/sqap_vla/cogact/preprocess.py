@@ -26,10 +26,19 @@ def preprocess(rgb: np.ndarray) -> tuple[Tensor, Tensor]:
     rgb: uint8 [H, W, 3], RGB. Returns (dino, siglip), float32 [3, 224, 224] each.
     Raises ValueError if `rgb` is not such an array.
     """
+    return normalize(resize(rgb))
+
+
+def resize(rgb: np.ndarray) -> np.ndarray:
+    """Frame uint8 [H, W, 3] -> uint8 [224, 224, 3]. Raises ValueError for another kind of array."""
     if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or 0 in rgb.shape:
         raise ValueError(f"rgb is {rgb.dtype} {rgb.shape}; it must be uint8 [H, W, 3] and not empty")
-    resized = Image.fromarray(rgb).resize((IMAGE_SIZE_PX, IMAGE_SIZE_PX), Image.Resampling.BICUBIC)
-    pixels = torch.from_numpy(np.array(resized)).permute(2, 0, 1).contiguous()  # uint8 [3, 224, 224]
+    return np.array(Image.fromarray(rgb).resize((IMAGE_SIZE_PX, IMAGE_SIZE_PX), Image.Resampling.BICUBIC))
+
+
+def normalize(picture: np.ndarray) -> tuple[Tensor, Tensor]:
+    """Resized frame uint8 [224, 224, 3] -> (dino, siglip), float32 [3, 224, 224] each."""
+    pixels = torch.from_numpy(picture).permute(2, 0, 1).contiguous()  # uint8 [3, 224, 224]
     pixels = pixels.to(torch.float32).div(255)
     return _normalize(pixels, DINO_MEAN, DINO_STD), _normalize(pixels, SIGLIP_MEAN, SIGLIP_STD)
 

@@ -3,7 +3,8 @@
 """Observation in, action chunk out: the one place where the network runs.
 
 A chunk depends on the observation, the weights, the method and the seed, and on nothing else: the head's noise and the
-random method's draw come from (seed, stamp). So a bag gives the same chunks offline and over DDS.
+random method's draw come from (seed, stamp). So a bag gives the same chunks offline and over DDS. A method that reuses
+tokens looks at the frames before as well, as far back as the last reset (frame_memory.py).
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ from torch import Tensor
 from sqap_vla.cogact.llama import Pruning
 from sqap_vla.cogact.model import CogAct
 from sqap_vla.cogact.normalization import ActionStatistics
-from sqap_vla.cogact.preprocess import preprocess
+from sqap_vla.cogact.preprocess import normalize, resize
 from sqap_vla.cogact.prompt import Tokenizer
 from sqap_vla.pruning.ring import Ring, ring_from_geometry
 from sqap_vla.pruning.selection import TokenSelection, keep_all
-from sqap_vla.runtime.method import Method
+from sqap_vla.runtime.frame_memory import FrameMemory
+from sqap_vla.runtime.methods.base import Method
 from sqap_vla.runtime.timing import StageTimer
 from sqap_vla.runtime.types import ACTION_DIM, CHUNK_STEPS, ActionChunk, Observation, StageTimes
 
@@ -46,15 +48,21 @@ class Engine:
         ddim_steps: int = 10,
         cfg_scale: float = 1.5,
     ) -> None:
-        layers = model.config.decoder.num_layers
-        if method.selector is not None and method.prune_layer >= layers:
-            raise ValueError(
-                f"prune_layer is {method.prune_layer}; the decoder has {layers} layers, so it must be below"
-            )
+        method.check_fits(model.config.decoder.num_layers)
+        if method.reduction is not None:
+            model = method.reduction.apply(model, tokenizer)
         self.model, self.tokenizer, self.statistics, self.method = model, tokenizer, statistics, method
         self.step_s, self.seed, self.ddim_steps, self.cfg_scale = step_s, seed, ddim_steps, cfg_scale
         self._synchronize = torch.cuda.synchronize if model.device.type == "cuda" else None
         self._prompt: tuple[str, list[int]] = ("", [])
+        self._memory: FrameMemory | None = None
+        if method.reuse is not None:
+            self._memory = FrameMemory(method.reuse, model.config.decoder.num_layers, method.max_frame_gap_s)
+
+    def reset(self) -> None:
+        """A new episode: nothing is taken from the frames before. May be called while an inference runs."""
+        if self._memory is not None:
+            self._memory.reset()
 
     @torch.inference_mode()
     def infer(self, observation: Observation) -> ActionChunk:
@@ -63,15 +71,23 @@ class Engine:
         with timer.stage("preprocess"):
             ring = self._ring(observation)
             input_ids = self._input_ids(observation.instruction)
-            dino, siglip = (picture[None] for picture in preprocess(observation.rgb))  # [1, 3, 224, 224]
+            picture = resize(observation.rgb)  # [224, 224, 3]
+            dino, siglip = (tower[None] for tower in normalize(picture))  # [1, 3, 224, 224]
         with timer.stage("vision"):
             visual = self.model.encode_images(dino, siglip)  # [1, N, D]
         frame_seed = self._frame_seed(observation.stamp_ns)
         with timer.stage("llm"):
-            output = self.model.cognition(visual, [input_ids], self._pruning(ring, frame_seed))
+            reuse = None
+            if self._memory is not None:
+                reuse = self._memory.begin(observation.instruction, observation.stamp_ns, picture)
+            output = self.model.cognition(visual, [input_ids], self._pruning(ring, frame_seed), reuse=reuse)
+            if self._memory is not None:
+                self._memory.end(reuse)
         with timer.stage("head"):
             noise = torch.randn(1, CHUNK_STEPS, ACTION_DIM, generator=torch.Generator().manual_seed(frame_seed))
-            samples = self.model.sample_actions(output.cognition, noise, self.ddim_steps, self.cfg_scale)  # [1, 16, 7]
+            samples = self.model.sample_actions(
+                output.cognition, noise, self.ddim_steps, self.cfg_scale, self.method.head_cache_interval
+            )  # [1, 16, 7]
             actions = self.statistics.unnormalize(samples[0].cpu().numpy())
         selection = output.selections[0].cpu() if output.selections else keep_all(visual.shape[1], "cpu")
         times = StageTimes(**{f"{stage}_ms": timer.stage_ms(stage) for stage in STAGES}, total_ms=timer.total_ms)
@@ -84,6 +100,7 @@ class Engine:
             times=times,
             base_T_ee=observation.base_T_ee,
             fallback=self.method.fallback(ring),
+            computed_tokens=output.computed,
         )
 
     def warm_up(self, width: int = 640, height: int = 480, runs: int = 2) -> None:
@@ -91,6 +108,7 @@ class Engine:
         frame = Observation(rgb=np.full((height, width, 3), 128, np.uint8), stamp_ns=0, instruction="warm up")
         for _ in range(runs):
             self.infer(frame)
+        self.reset()
 
     def _ring(self, observation: Observation) -> Ring:
         method = self.method
@@ -118,6 +136,7 @@ class Engine:
             select=select,
             needs_scores=method.selector.needs_scores,
             needs_features=method.selector.needs_features,
+            queries=method.queries,
         )
 
     def _input_ids(self, instruction: str) -> list[int]:
