@@ -7,6 +7,7 @@ Pinned: a refused `ros2 param set` says why and changes nothing; what is unset s
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
@@ -26,6 +27,7 @@ from sqap_vla.nodes.model_loader_parameters import ModelLoaderParameters
 from sqap_vla.nodes.node_process import parameter_values
 from sqap_vla.nodes.parameters import (
     ParameterError,
+    checked,
     declare,
     on_change,
     parameter,
@@ -213,3 +215,18 @@ def test_unit_suffixes_are_explained_in_brackets():
             for suffix, unit in (("_hz", "[Hz]"), ("_m_s", "[m/s]"), ("_ms", "[ms]"), ("_mb", "[MB]"), ("_px", "[px]")):
                 if ros_name(field).endswith(suffix):
                     assert unit in field.metadata["description"], ros_name(field)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_numbers_must_be_finite_though_a_range_lets_nan_through(value: float):
+    by_name = {field.name: field for field in fields(PolicyParameters)}
+    with pytest.raises(ParameterError, match="max_image_age_s is nan; it must be finite|must be from"):
+        checked(by_name["max_image_age_s"], value)
+    with pytest.raises(ParameterError, match="workspace_min_m .* must be finite"):
+        checked(by_name["workspace_min_m"], [0.0, value, 0.0])
+
+
+@pytest.mark.parametrize("name", ["", "my camera", "camera/", "9camera"])
+def test_what_is_no_topic_name_is_refused_with_the_parameter_named(name: str):
+    with pytest.raises(ValueError, match=f"image_topic is '{name}'"):
+        PolicyParameters(image_topic=name)

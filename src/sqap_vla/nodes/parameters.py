@@ -15,6 +15,7 @@ A default of None means: no default, stays unset (None) until someone gives it; 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
@@ -75,6 +76,9 @@ def _descriptor(field: dataclasses.Field) -> ParameterDescriptor:
 def _from_ros(field: dataclasses.Field, value: Any) -> Any:
     if value is not None and _kind(field) in _ARRAYS:
         value = tuple(value)
+    for number in value if isinstance(value, tuple) else (value,):
+        if isinstance(number, float) and not math.isfinite(number):  # a range lets NaN through
+            raise ParameterError(f"parameter {ros_name(field)} is {value}; it must be finite")
     choices = field.metadata["choices"]
     if choices and value not in choices:
         raise ParameterError(f"parameter {ros_name(field)} is '{value}'; it must be one of: {', '.join(choices)}")

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from rclpy.exceptions import InvalidTopicNameException
 from rclpy.parameter import Parameter
+from rclpy.validate_topic_name import validate_topic_name
 
 from sqap_vla.nodes.observation import Frames
 from sqap_vla.nodes.parameters import parameter
@@ -103,6 +105,11 @@ class PolicyParameters:
     def __post_init__(self) -> None:
         if len(self.ee_points_m) % 3:
             raise ValueError(f"ee_points_m has {len(self.ee_points_m)} numbers; give x y z for each point")
+        for name in ("manifest_topic", "image_topic", "camera_info_topic", "instruction_topic"):
+            try:
+                validate_topic_name(getattr(self, name))
+            except InvalidTopicNameException as error:
+                raise ValueError(f"{name} is '{getattr(self, name)}', which is no topic name: {error}") from error
         self.make_method()
         self.make_frames()
 
