@@ -98,7 +98,10 @@ class DiagnosticsNode(LifecycleNode):
             return unknown(f"the policy has been silent for {silent_s:.1f} s") + loader
         if status.level != DiagnosticStatus.OK:  # its own word for not being ready
             return [status] + loader
-        return assess({pair.key: pair.value for pair in status.values}, self._params.thresholds()) + loader
+        try:
+            return assess({pair.key: pair.value for pair in status.values}, self._params.thresholds()) + loader
+        except (KeyError, ValueError) as error:  # somebody else's message, or another version's
+            return unknown(f"the policy's status cannot be read: {error!r}") + loader
 
 
 def main(args: list[str] | None = None) -> int:

@@ -13,6 +13,7 @@ from std_msgs.msg import String
 from sqap_vla.cogact.normalization import statistics_for
 from sqap_vla.cogact.prompt import Tokenizer
 from sqap_vla.nodes import qos
+from sqap_vla.nodes.lifecycle import stop_requested
 from sqap_vla.nodes.policy_parameters import PolicyParameters
 from sqap_vla.nodes.spinning import spin_until
 from sqap_vla.quantization.artifact import open_model, tokenizer_path
@@ -46,7 +47,10 @@ def announced_artifact(node: Node, topic: str, timeout_s: float) -> str:
     try:
         resolved = node.resolve_topic_name(topic)
         listener.create_subscription(String, resolved, lambda msg: manifests.append(msg.data), qos.latched())
-        if not spin_until(listener, lambda: bool(manifests), timeout_s):
+        spin_until(listener, lambda: bool(manifests) or stop_requested(), timeout_s)
+        if not manifests and stop_requested():
+            raise ValueError(f"the node was asked to end while it waited for a manifest on {resolved}")
+        if not manifests:
             raise ValueError(f"no checkpoint is set, and no manifest came on {resolved} within {timeout_s:.0f} s; set checkpoint, or "
                              "activate model_loader")
     finally:

@@ -53,7 +53,7 @@ def live_frames(feed: ReplayFeed, params: PolicyParameters, replay: ReplayParame
 
 def check_running_policy(node: Node, params: PolicyParameters) -> None:
     """Raises ValueError where the running policy would give other chunks than the command line asks for."""
-    names = [*MUST_AGREE, "use_sim_time"]
+    names = [*MUST_AGREE, "use_sim_time", "dry_run"]
     client = node.create_client(GetParameters, "policy/get_parameters")
     future = None
     if spin_until(node, client.service_is_ready, 10.0):
@@ -62,7 +62,8 @@ def check_running_policy(node: Node, params: PolicyParameters) -> None:
     if future is None or not future.done():
         raise ValueError("a node named policy runs but does not tell its parameters; stop it, or give it time")
     running = dict(zip(names, map(parameter_value_to_python, future.result().values), strict=True))
-    wanted = {name: getattr(params, name) for name in MUST_AGREE} | {"use_sim_time": True}
+    # dry_run: recorded images must not move a robot, nor a simulated one.
+    wanted = {name: getattr(params, name) for name in MUST_AGREE} | {"use_sim_time": True, "dry_run": True}
     different = [f"{name} is {running[name]!r} there, {wanted[name]!r} here" for name in names if running[name] != wanted[name]]
     if different:
         raise ValueError(f"the running policy is set up differently: {'; '.join(different)}. Restart it to match, or stop it "
