@@ -50,10 +50,11 @@ ARGUMENTS = {
 
 def generate_launch_description() -> LaunchDescription:
     profile = str(SHARE / "config" / "fastdds_shm.xml")
+    own_profile = any(os.environ.get(name) for name in DDS_PROFILE_VARIABLES)
     return LaunchDescription(
         [
             # Large images are lost with Fast DDS's default shared memory; a profile of the user's own stays in force.
-            *(SetEnvironmentVariable(name, os.environ.get(name, profile)) for name in DDS_PROFILE_VARIABLES),
+            *(SetEnvironmentVariable(name, profile) for name in DDS_PROFILE_VARIABLES if not own_profile),
             SetEnvironmentVariable("RCUTILS_LOGGING_BUFFERED_STREAM", "1"),
             *(
                 DeclareLaunchArgument(name, default_value=default, description=text)
@@ -96,8 +97,13 @@ def lifecycle_node(name: str, given: dict[str, str], parameters: dict) -> Lifecy
         parameters=[parameter_file(given["params_file"]), parameters],
         output="screen",
         emulate_tty=True,
-        arguments=["--ros-args", "--log-level", f"{name}:={given['log_level']}"],
+        arguments=["--ros-args", "--log-level", f"{logger_name(name, given['namespace'])}:={given['log_level']}"],
     )
+
+
+def logger_name(name: str, namespace: str) -> str:
+    """What rcl calls the logger of a node: a.b.policy for /a/b/policy."""
+    return ".".join([*(part for part in namespace.split("/") if part), name])
 
 
 def on_start_configure(node: LifecycleNode) -> list:
