@@ -69,6 +69,9 @@ def _inputs(values: Mapping[str, str], thresholds: Thresholds) -> tuple[bytes, s
             problems.append(f"{name}: publisher with incompatible QoS")
         else:
             problems.append(f"{name}: " + ("nothing received" if age_s == float("inf") else f"stale for {age_s:.1f} s"))
+    if values.get("instruction_incompatible_qos", "0") != "0":
+        level = max(level, WARN)
+        problems.append("instruction: publisher with incompatible QoS; it must be reliable")
     if values.get("last_rejection"):
         level = max(level, ERROR)
         problems.append(f"frames refused: {values['last_rejection']}")

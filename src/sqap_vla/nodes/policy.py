@@ -20,6 +20,7 @@ import tf2_ros
 from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.parameter import Parameter
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import String
@@ -37,7 +38,7 @@ from sqap_vla.nodes.model_loading import announced_artifact, load_engine
 from sqap_vla.nodes.observation import ObservationBuilder
 from sqap_vla.nodes.parameters import ParameterError, declare, on_change, static_changes
 from sqap_vla.nodes.policy_parameters import PolicyParameters
-from sqap_vla.nodes.policy_status import PolicyFigures, gpu_figures, input_figures, status_message
+from sqap_vla.nodes.policy_status import PolicyFigures, gpu_figures, input_figures, status_message, transform_figures
 from sqap_vla.nodes.transforms import NewestPose
 from sqap_vla.runtime.controller import CHUNK_OUTDATED, ChunkController, Command, Stop
 from sqap_vla.runtime.gripper import make_gripper
@@ -66,6 +67,8 @@ class PolicyNode(LifecycleNode):
 
     @guarded
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self.transition_error = ""
+        self._status.publish(status_message(DiagnosticStatus.WARN, "configuring", {}, "sqap_vla"))
         params = self._params
         limits = params.make_limits()
         self._controller = ChunkController(params.step_s, limits, make_gripper(params.gripper), params.max_chunk_age_s,
@@ -76,6 +79,7 @@ class PolicyNode(LifecycleNode):
         self._figures = PolicyFigures()
         self._stop_reason, self._row, self._engaged = "not active", "", {}
         self._clock_watch, self._new_chunk = ClockWatch(), False
+        self._image_frame = ""
         self._stamp_gate = StampGate(params.max_image_age_s, params.future_tolerance_s)
         self._buffer = tf2_ros.Buffer()
         self._ee_pose = NewestPose(self._buffer, params.base_frame, params.ee_frame, params.max_ee_age_s)
@@ -88,7 +92,6 @@ class PolicyNode(LifecycleNode):
         self._worker = InferenceWorker(self._infer, self._inference_failed)
         self._timer = self.create_timer(1.0 / params.rate_hz, self._tick, clock=self._steady)
         self._configured = True
-        self.transition_error = ""
         self._log_setup()
         return SUCCESS
 
@@ -157,13 +160,17 @@ class PolicyNode(LifecycleNode):
         sensor = qos.sensor(params.sensor_reliability)
         compressed = params.image_transport == "compressed"
         image_topic = params.image_topic + ("/compressed" if compressed else "")
-        return {"instruction": self.create_subscription(String, params.instruction_topic, self._on_instruction, qos.latched()),
+        # Twice: the one gets what was said before, the other hears publishers that are not latched (`ros2 topic pub`).
+        said, heard = (self.create_subscription(String, params.instruction_topic, self._on_instruction, profile)
+                       for profile in (qos.latched(), qos.command()))
+        return {"instruction_latched": said, "instruction": heard,
                 "camera_info": self.create_subscription(CameraInfo, params.camera_info_topic, self._on_camera_info, sensor),
                 "image": self.create_subscription(CompressedImage if compressed else Image, image_topic, self._on_image, sensor)}
 
     def _on_image(self, msg: Image | CompressedImage) -> None:
         at_ns, now_ns = stamp_ns(msg.header.stamp), self.get_clock().now().nanoseconds
         self._monitors["image"].arrived(at_ns)
+        self._image_frame = msg.header.frame_id
         if not self._active:
             return
         self._check_clock(now_ns)
@@ -180,13 +187,13 @@ class PolicyNode(LifecycleNode):
 
     def _on_instruction(self, msg: String) -> None:
         self._monitors["instruction"].arrived()
-        self._set_instruction(msg.data)
+        if msg.data != self._params.instruction:  # by way of the parameter, so that it tells what holds
+            self.set_parameters([Parameter("instruction", value=msg.data)])
 
     def _set_instruction(self, instruction: str) -> None:
-        if instruction != self._builder.instruction:
-            self.get_logger().info(f"instruction: '{instruction}'")
-            self._builder.instruction = instruction
-            self._controller.reset()  # chunks of another task must not go on, nor be blended with this one's
+        self.get_logger().info(f"instruction: '{instruction}'")
+        self._builder.instruction = instruction
+        self._controller.reset()  # chunks of another task must not go on, nor be blended with this one's
 
     def _apply(self, params: PolicyParameters) -> None:
         if self._configured:
@@ -278,6 +285,9 @@ class PolicyNode(LifecycleNode):
                    "model/method": self._params.method, "command/stop_reason": self._stop_reason, "command/row": self._row,
                    "command/dry_run": str(self._params.dry_run).lower(), "input/instruction": self._builder.instruction,
                    "input/frames_replaced": str(self._worker.replaced), "inference/busy_s": f"{self._worker.busy_s():.2f}"}
+        targets = {"ee": self._params.base_frame, "camera": self._params.camera_frame or self._image_frame}
+        now_ns = self.get_clock().now().nanoseconds
+        values |= transform_figures(self._buffer, targets, self._params.ee_frame, now_ns)
         values |= {f"command/limit/{name}": str(count) for name, count in self._engaged.items()}
         level, text = (DiagnosticStatus.OK, "active") if self._active else (DiagnosticStatus.WARN, "configured, not active")
         self._status.publish(status_message(level, text, values, str(self._engine.model.device)))

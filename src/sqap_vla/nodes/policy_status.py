@@ -12,13 +12,16 @@ from collections import Counter
 from collections.abc import Mapping
 
 import psutil
+import tf2_ros
 import torch
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 from rclpy.node import Node
+from rclpy.qos import QoSCompatibility, qos_check_compatible
 from rclpy.subscription import Subscription
 
 from sqap_vla.nodes.conversions import InputError
 from sqap_vla.nodes.input_monitor import InputMonitor
+from sqap_vla.nodes.transforms import newest_age_s
 from sqap_vla.pruning.selection import Reason
 from sqap_vla.runtime.timing import LatencyWindow
 from sqap_vla.runtime.types import ActionChunk
@@ -95,13 +98,16 @@ def status_message(level: bytes, text: str, values: dict[str, str], hardware_id:
 
 
 def input_figures(node: Node, monitors: Mapping[str, InputMonitor], subscriptions: Mapping[str, Subscription]) -> dict[str, str]:
-    """Rate, age and publishers of each input."""
+    """Rate, age and publishers of each input, and how many of these are not heard for their quality of service."""
     values = {}
     now_ns = node.get_clock().now().nanoseconds
     for name, monitor in monitors.items():
-        topic = subscriptions[name].topic_name
+        topic, wanted = subscriptions[name].topic_name, subscriptions[name].qos_profile
+        offered = [info.qos_profile for info in node.get_publishers_info_by_topic(topic)]
+        deaf = sum(qos_check_compatible(profile, wanted)[0] == QoSCompatibility.ERROR for profile in offered)
         values[f"input/{name}_rate_hz"] = f"{monitor.rate_hz():.2f}"
-        values[f"input/{name}_publishers"] = str(node.count_publishers(topic))
+        values[f"input/{name}_publishers"] = str(len(offered))
+        values[f"input/{name}_incompatible_qos"] = str(deaf)
         values[f"input/{name}_topic"] = topic
         age_s = monitor.age_s()
         if age_s is not None:
@@ -109,6 +115,12 @@ def input_figures(node: Node, monitors: Mapping[str, InputMonitor], subscription
         if monitor.last_stamp_ns is not None:
             values[f"input/{name}_stamp_age_s"] = f"{(now_ns - monitor.last_stamp_ns) / 1e9:.3f}"
     return values
+
+
+def transform_figures(buffer: tf2_ros.Buffer, targets: Mapping[str, str], ee_frame: str, now_ns: int) -> dict[str, str]:
+    """Age of the newest transform from the end-effector to each of `targets` (name to frame); nothing where none is."""
+    ages_s = {name: newest_age_s(buffer, frame, ee_frame, now_ns) for name, frame in targets.items() if frame}
+    return {f"tf/{name}_age_s": f"{age_s:.3f}" for name, age_s in ages_s.items() if age_s is not None}
 
 
 def gpu_figures(device: torch.device) -> dict[str, str]:
