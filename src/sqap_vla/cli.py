@@ -4,6 +4,7 @@
 
 Exit status: 0 done, 1 refused (one line says why), 2 wrong usage, 130 interrupted.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -34,12 +35,16 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_demo(commands)
     _add_replay(commands)
+    _add_inspect(commands)
     return parser
 
 
 def _add_demo(commands: argparse._SubParsersAction) -> None:
-    demo = commands.add_parser("demo", help="tabletop simulator, loader, policy and diagnostics, with a live status",
-                               description="Starts the simulated tabletop and the three nodes, shows what they do, and writes a report.")
+    demo = commands.add_parser(
+        "demo",
+        help="tabletop simulator, loader, policy and diagnostics, with a live status",
+        description="Starts the simulated tabletop and the three nodes, shows what they do, and writes a report.",
+    )
     demo.add_argument("--seconds", type=float, default=60.0, help="how long to run [s]; default 60")
     demo.add_argument("--out", type=Path, default=Path("out"), help="directory for pictures and report; default out")
     demo.add_argument("--seed", type=int, default=0, help="seed of weights and scene; default 0")
@@ -49,13 +54,20 @@ def _add_demo(commands: argparse._SubParsersAction) -> None:
 
 
 def _add_replay(commands: argparse._SubParsersAction) -> None:
-    replay = commands.add_parser("replay", help="run a rosbag2 through the policy and report",
-                                 description="Reads a rosbag2 (sqlite3 or mcap, raw or compressed images) and runs it through the policy.")
+    replay = commands.add_parser(
+        "replay",
+        help="run a rosbag2 through the policy and report",
+        description="Reads a rosbag2 (sqlite3 or mcap, raw or compressed images) and runs it through the policy.",
+    )
     replay.add_argument("bag", type=Path, metavar="BAG", help="rosbag2 directory, .mcap or .db3")
     replay.add_argument("--checkpoint", type=Path, required=True, help="CogACT checkpoint directory, or an artifact")
-    replay.add_argument("--tokenizer", type=Path, help="tokenizer.json or directory; default: the one beside the checkpoint")
+    replay.add_argument(
+        "--tokenizer", type=Path, help="tokenizer.json or directory; default: the one beside the checkpoint"
+    )
     replay.add_argument("--config", type=Path, help="parameter file, such as config/widowx.yaml")
-    replay.add_argument("--out", type=Path, default=Path("out/replay"), help="directory for the report; default out/replay")
+    replay.add_argument(
+        "--out", type=Path, default=Path("out/replay"), help="directory for the report; default out/replay"
+    )
     replay.add_argument("--seed", type=int, help="seed of the action head's noise; default 0")
     replay.add_argument("--method", choices=METHODS, help="token selection; default sqap")
     replay.add_argument("--unnorm-key", help="entry of dataset_statistics.json; default: the config's")
@@ -64,19 +76,38 @@ def _add_replay(commands: argparse._SubParsersAction) -> None:
     replay.set_defaults(run=_replay)
 
 
+def _add_inspect(commands: argparse._SubParsersAction) -> None:
+    from sqap_vla.evaluation import inspect_command
+
+    inspect = commands.add_parser(
+        "inspect", help="what the network is and costs", description=inspect_command.DESCRIPTION
+    )
+    inspect_command.add_arguments(inspect)
+    inspect.set_defaults(run=_inspect)
+
+
 def _demo(args: argparse.Namespace) -> int:
     from sqap_vla.nodes.demo import run
+
     return run(args)
 
 
 def _replay(args: argparse.Namespace) -> int:
     from sqap_vla.nodes.replay import run
+
     summary = run(args)
     if not summary["frames"]:
         skipped = summary["skipped"]
         detail = skipped["examples"][0]["detail"] if skipped["examples"] else "the bag holds no image"
         raise RuntimeError(f"none of {skipped['frames']} images could be used: {detail}")
     print(f"{summary['frames']} frames replayed; report: {args.out / 'report.md'}")
+    return 0
+
+
+def _inspect(args: argparse.Namespace) -> int:
+    from sqap_vla.evaluation.inspect_command import run
+
+    print(run(args))
     return 0
 
 

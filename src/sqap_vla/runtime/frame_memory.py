@@ -18,7 +18,13 @@ from sqap_vla.cogact.token_reuse import AttentionTrace, KeyValues, TokenReuse
 
 
 class ReusePolicy(Protocol):
-    """Which tokens of a frame may be taken from the one before (VlaCachePolicy is one)."""
+    """Which tokens of a frame may be taken from the one before (VlaCachePolicy is one).
+
+    reuse_layers: zero-based, ascending, from which on tokens may stand aside.
+    """
+
+    @property
+    def reuse_layers(self) -> tuple[int, ...]: ...
 
     def relevance_layer_of(self, num_layers: int) -> int: ...
 
