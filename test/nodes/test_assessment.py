@@ -139,3 +139,15 @@ def test_a_silent_policy_makes_every_part_stale():
 def test_thresholds_must_be_positive(value: float):
     with pytest.raises(ValueError, match=r"max_latency_ms is .*must be above 0"):
         Thresholds(max_input_age_s=1.0, max_latency_ms=value, max_rss_mb=1.0)
+
+
+@pytest.mark.parametrize(
+    "busy_s, p95_ms, level",
+    [("1.9", None, WARN), ("2.1", None, ERROR), ("2.1", "900.0", WARN), ("9.1", "900.0", ERROR)],
+)
+def test_an_inference_that_does_not_end_is_an_error(busy_s: str, p95_ms: str | None, level: bytes):
+    chunks = "0" if p95_ms is None else "20"
+    changes = {"inference__busy_s": busy_s, "inference__total_ms_p95": p95_ms, "inference__chunks": chunks}
+    found, text = judged("inference", **changes)
+    assert found == level
+    assert ("does the device hang" in text) == (level == ERROR)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
 OK, WARN, ERROR, STALE = (DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR, DiagnosticStatus.STALE)
+HUNG = 10  # an inference that takes this many times the latency it may have, and has had
 PARTS = {"inputs": "input", "transforms": "tf", "inference": "inference", "tokens": "tokens", "commands": "command",
          "memory": "memory", "model": "model"}
 
@@ -89,9 +90,12 @@ def _transforms(values: Mapping[str, str], thresholds: Thresholds) -> tuple[byte
 def _inference(values: Mapping[str, str], thresholds: Thresholds) -> tuple[bytes, str]:
     if values.get("last_error"):
         return ERROR, f"inference failed: {values['last_error']}"
+    p50_ms, p95_ms = _number(values, "total_ms_p50"), _number(values, "total_ms_p95")
+    busy_s = _number(values, "busy_s")
+    if 1e3 * busy_s > HUNG * max(thresholds.max_latency_ms, p95_ms):
+        return ERROR, f"one inference has been running for {busy_s:.1f} s; does the device hang?"
     if values.get("chunks", "0") == "0":
         return WARN, "no chunk yet"
-    p50_ms, p95_ms = _number(values, "total_ms_p50"), _number(values, "total_ms_p95")
     text = f"p50 {p50_ms:.0f} ms, p95 {p95_ms:.0f} ms"
     if p95_ms > thresholds.max_latency_ms:
         return WARN, f"{text}: over {thresholds.max_latency_ms:.0f} ms"
