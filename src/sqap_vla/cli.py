@@ -70,6 +70,13 @@ def _add_replay(commands: argparse._SubParsersAction) -> None:
     )
     replay.add_argument("--seed", type=int, help="seed of the action head's noise; default 0")
     replay.add_argument("--method", choices=METHODS, help="token selection; default sqap")
+    replay.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a parameter of the policy, such as pruning_ratio=0.5 or use_ring=false; may be repeated",
+    )
     replay.add_argument("--unnorm-key", help="entry of dataset_statistics.json; default: the config's")
     replay.add_argument("--instruction", help="the task in words, where the bag has none")
     replay.add_argument("--live", action="store_true", help="through the policy node over DDS, in lockstep")

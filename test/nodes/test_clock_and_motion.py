@@ -50,6 +50,10 @@ class Network:
     def __init__(self) -> None:
         self.go, self.began = threading.Event(), threading.Event()
         self.go.set()
+        self.resets = 0
+
+    def reset(self) -> None:
+        self.resets += 1
 
     def infer(self, observation: Observation) -> ActionChunk:
         self.began.set()
@@ -213,3 +217,12 @@ def test_deactivation_leaves_nothing_of_the_stop_for_later(rig: Rig):
     rig.node.trigger_activate()
     rig.node._tick()
     assert len(rig.twists) == sent
+
+
+def test_activation_and_a_clock_that_goes_back_begin_a_new_episode(rig: Rig):
+    start(rig, 100.0)
+    assert rig.network.resets == 1
+    rig.see()
+    rig.at(10.0)
+    rig.node._tick()
+    assert rig.network.resets == 2

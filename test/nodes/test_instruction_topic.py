@@ -31,7 +31,7 @@ PARAMETERS = {"checkpoint": "any", "unnorm_key": "any", "instruction": "at first
 
 @pytest.fixture
 def policy(monkeypatch: pytest.MonkeyPatch) -> Iterator[PolicyNode]:
-    network = SimpleNamespace(model=SimpleNamespace(device=torch.device("cpu")))
+    network = SimpleNamespace(model=SimpleNamespace(device=torch.device("cpu")), reset=lambda: None)
     monkeypatch.setattr(policy_module, "load_engine", lambda params: network)
     context = Context()
     rclpy.init(context=context, domain_id=int(os.environ["ROS_DOMAIN_ID"]))

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -57,6 +57,20 @@ def read_parameter_file(path: Path | str, node: str) -> dict[str, Any]:
     except ParameterError as error:
         raise ParameterError(f"parameter file {path}: {error}") from error
     return {name: value for name, value in values.items() if name not in RCLPY_PARAMETERS}
+
+
+def read_assignments(assignments: Iterable[str]) -> dict[str, Any]:
+    """NAME=VALUE each, the value as in a parameter file. Raises ParameterError."""
+    values: dict[str, Any] = {}
+    for assignment in assignments:
+        name, equals, text = assignment.partition("=")
+        if not (name and equals):
+            raise ParameterError(f"'{assignment}' sets nothing; write NAME=VALUE, such as use_ring=false")
+        try:
+            values |= _flat({name: yaml.load(text, _Loader)})
+        except yaml.YAMLError as error:
+            raise ParameterError(f"parameter {name} is '{text}', which cannot be read: {error}") from error
+    return values
 
 
 def build(cls: type[T], values: dict[str, Any], source: str) -> T:

@@ -212,6 +212,7 @@ class PolicyNode(LifecycleNode):
             self._restart()
 
     def _restart(self) -> None:
+        self._engine.reset()
         self._stamp_gate.reset()
         self._worker.clear()
         self._controller.reset()

@@ -12,6 +12,7 @@ from rclpy.exceptions import InvalidTopicNameException
 from rclpy.parameter import Parameter
 from rclpy.validate_topic_name import validate_topic_name
 
+from sqap_vla.nodes.method_parameters import MethodParameters, options_of
 from sqap_vla.nodes.observation import Frames
 from sqap_vla.nodes.parameters import parameter
 from sqap_vla.runtime.limits import Limits
@@ -22,7 +23,7 @@ _DOUBLE = Parameter.Type.DOUBLE
 
 
 @dataclass(frozen=True)
-class PolicyParameters:
+class PolicyParameters(MethodParameters):
     # Model
     checkpoint: str = parameter("", "CogACT checkpoint directory, or an artifact directory made by model_loader. '': the artifact "
                                 "that is announced on manifest_topic.", static=True)
@@ -40,21 +41,8 @@ class PolicyParameters:
     cfg_scale: float = parameter(1.5, "Classifier-free guidance; 1 is none.", minimum=1.0, maximum=10.0, static=True)
     seed: int = parameter(0, "Seed of the head's noise; together with the image's stamp it fixes the chunk.",
                           minimum=0, maximum=2**31 - 1, static=True)
-    # Method
-    method: str = parameter("sqap", "Token selection.", choices=tuple(METHODS), static=True)
-    pruning_ratio: float = parameter(0.4, "Share of the 256 visual tokens that is dropped.", minimum=0.0, maximum=0.95,
-                                     static=True)
-    prune_layer: int = parameter(3, "Number of decoder layers that run on all tokens.", minimum=1, maximum=128, static=True)
-    score_layer: int = parameter(-1, "Decoder layer (from 0) whose attention ranks the tokens; -1: prune_layer - 1.",
-                                 minimum=-1, maximum=127, static=True)
-    attention_share: float = parameter(0.25, "Share of the kept tokens that attention chooses.", minimum=0.0, maximum=1.0,
-                                       static=True)
-    ring_radius_tokens: int = parameter(2, "Chebyshev radius of the ring around the projected end-effector [tokens].",
-                                        minimum=0, maximum=15, static=True)
-    ee_points_m: tuple[float, ...] = parameter((0.0, 0.0, 0.0), "Points protected by a ring, in the end-effector frame, "
-                                               "x y z after x y z [m].", kind=_DOUBLES, static=True)
-    no_geometry: str = parameter("ring_off", "What a method with a ring does without camera geometry: go on without the ring, "
-                                 "or keep all tokens.", choices=("ring_off", "dense"), static=True)
+    method: str = parameter("sqap", "How the network is made cheaper; docs/method.md.",
+                            choices=tuple(METHODS), static=True)
     # Robot
     step_s: float = parameter(0.2, "Time of one row of the chunk [s]: 1/3 Google robot, 1/5 WidowX.", minimum=0.01, maximum=5.0,
                               static=True)
@@ -103,8 +91,6 @@ class PolicyParameters:
                                                    kind=_DOUBLES, name="limits.workspace_max_m")
 
     def __post_init__(self) -> None:
-        if len(self.ee_points_m) % 3:
-            raise ValueError(f"ee_points_m has {len(self.ee_points_m)} numbers; give x y z for each point")
         for name in ("manifest_topic", "image_topic", "camera_info_topic", "instruction_topic"):
             try:
                 validate_topic_name(getattr(self, name))
@@ -115,11 +101,7 @@ class PolicyParameters:
 
     def make_method(self) -> Method:
         """Raises ValueError."""
-        points = tuple(tuple(self.ee_points_m[i:i + 3]) for i in range(0, len(self.ee_points_m), 3))
-        return make_method(self.method, ratio=self.pruning_ratio, prune_layer=self.prune_layer,
-                           score_layer=None if self.score_layer < 0 else self.score_layer,
-                           ring_radius_tokens=self.ring_radius_tokens, attention_share=self.attention_share,
-                           ee_points_m=points, no_geometry=self.no_geometry)
+        return make_method(self.method, **options_of(self))
 
     def make_frames(self) -> Frames:
         """Raises ValueError."""

@@ -15,7 +15,7 @@ from sqap_vla.evaluation.bag import BagReader
 from sqap_vla.evaluation.recorder import ReplayRecorder
 from sqap_vla.evaluation.summary import RunInfo
 from sqap_vla.nodes.model_loading import DTYPES, load_engine, resolve_device
-from sqap_vla.nodes.parameter_files import build, read_parameter_file
+from sqap_vla.nodes.parameter_files import build, read_assignments, read_parameter_file
 from sqap_vla.nodes.policy_parameters import PolicyParameters
 from sqap_vla.nodes.replay_feed import ReplayFeed, ReplayParameters
 from sqap_vla.nodes.replay_offline import OfflinePolicy, ReplayedFrame
@@ -56,19 +56,17 @@ def read_config(args: Namespace) -> tuple[PolicyParameters, ReplayParameters]:
     given = {"checkpoint": str(args.checkpoint), "tokenizer": str(args.tokenizer or ""), "seed": args.seed, "method": args.method,
              "unnorm_key": args.unnorm_key, "instruction": args.instruction}
     policy |= {name: value for name, value in given.items() if value is not None}
+    policy |= read_assignments(args.set)
     source = str(args.config or "command line")
     return build(PolicyParameters, policy, source), build(ReplayParameters, replay, source)
 
 
 def run_info(args: Namespace, params: PolicyParameters) -> RunInfo:
     device = resolve_device(params.device)
-    method = params.make_method()
     return RunInfo(bag=Path(args.bag).name, checkpoint=Path(params.checkpoint).name, method=params.method, seed=params.seed,
                    step_s=params.step_s, gripper_kind=params.gripper, mode="live" if args.live else "offline", device=device,
                    dtype=model_dtype(params, device),
-                   method_parameters={"ratio": method.ratio, "prune_layer": method.prune_layer, "score_layer": method.score_layer,
-                                      "ring_radius_tokens": method.ring_radius_tokens, "attention_share": params.attention_share,
-                                      "no_geometry": method.no_geometry})
+                   method_parameters=params.make_method().parameters())
 
 
 def model_dtype(params: PolicyParameters, device: str) -> str:

@@ -59,6 +59,7 @@ class OfflinePolicy:
         at_ns = stamp_ns(fed.message.header.stamp)
         if at_ns < self._last_ns:  # the recording's clock went back, as live: start over
             self._gate.reset()
+            self._engine.reset()
         self._last_ns = at_ns
         try:
             self._gate.check(at_ns, at_ns)

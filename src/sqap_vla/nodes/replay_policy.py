@@ -7,6 +7,7 @@ import dataclasses
 import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import rclpy
 from lifecycle_msgs.msg import Transition
@@ -14,6 +15,7 @@ from rcl_interfaces.srv import GetParameters
 from rclpy.node import Node
 from rclpy.parameter import parameter_value_to_python
 
+from sqap_vla.nodes.method_parameters import PARAMETER_NAMES
 from sqap_vla.nodes.node_process import NodeProcess, parameter_values
 from sqap_vla.nodes.policy_parameters import PolicyParameters
 from sqap_vla.nodes.replay_feed import ReplayFeed, ReplayParameters
@@ -24,7 +26,7 @@ from sqap_vla.nodes.spinning import spin_until
 logger = logging.getLogger(__name__)
 
 DISCOVERY_S = 2.0
-MUST_AGREE = ("method", "seed", "unnorm_key", "pruning_ratio", "prune_layer", "step_s")
+MUST_AGREE = ("method", "seed", "unnorm_key", "step_s", *PARAMETER_NAMES.values())
 
 
 @contextmanager
@@ -61,11 +63,17 @@ def check_running_policy(node: Node, params: PolicyParameters) -> None:
         spin_until(node, future.done, 10.0)
     if future is None or not future.done():
         raise ValueError("a node named policy runs but does not tell its parameters; stop it, or give it time")
-    running = dict(zip(names, map(parameter_value_to_python, future.result().values), strict=True))
+    values = map(parameter_value_to_python, future.result().values)
+    running = {name: _comparable(value) for name, value in zip(names, values, strict=True)}
     # dry_run: recorded images must not move a robot, nor a simulated one.
-    wanted = {name: getattr(params, name) for name in MUST_AGREE} | {"use_sim_time": True, "dry_run": True}
+    wanted = {name: _comparable(getattr(params, name)) for name in MUST_AGREE} | {"use_sim_time": True, "dry_run": True}
     different = [f"{name} is {running[name]!r} there, {wanted[name]!r} here" for name in names if running[name] != wanted[name]]
     if different:
         raise ValueError(f"the running policy is set up differently: {'; '.join(different)}. Restart it to match, or stop it "
                          "and a policy is started for the replay")
     node.destroy_client(client)
+
+
+def _comparable(value: Any) -> Any:
+    """Arrays as tuples; an empty one is unset."""
+    return value if value is None or isinstance(value, (bool, int, float, str)) else tuple(value) or None
