@@ -2,14 +2,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Policy node: camera image + camera_info + TF + instruction -> action chunk -> commands at a fixed rate.
 
-Threads: the executor's callbacks only store the newest message and hand frames over; inference runs on its own thread with the
-newest frame; the command timer runs on the steady clock and asks the controller what to do now. So neither a slow
-inference nor a /clock that stands still delays a stop: then a chunk is followed for max_chunk_age_s of wall time.
+Threads: the executor's callbacks only store the newest message and hand frames over; inference runs on its own thread
+with the newest frame; the command timer runs on the steady clock and asks the controller what to do now. So neither a
+slow inference nor a /clock that stands still delays a stop: where the clock stands, a chunk is followed for
+max_chunk_age_s of wall time.
 
-Lifecycle: configure loads and warms up the model, activate starts at once, deactivate sends the stop last, cleanup frees.
-Invariant: nothing is published that moves the robot unless the node is active, the frame passed every check, and the
-end-effector's pose is known now.
+Lifecycle: configure loads and warms up the model, activate starts at once, deactivate sends the stop last, cleanup
+frees. Invariant: nothing is published that moves the robot unless the node is active, the frame passed every check,
+and the end-effector's pose is known now.
 """
+
 from __future__ import annotations
 
 import dataclasses
@@ -21,30 +23,26 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
-from rclpy.subscription import Subscription
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image
-from std_msgs.msg import String
 
 from sqap_vla.nodes import qos
 from sqap_vla.nodes.chunk_output import ChunkOutput
 from sqap_vla.nodes.command_gate import CommandGate
-from sqap_vla.nodes.command_output import CommandOutput
+from sqap_vla.nodes.commander import NOT_ACTIVE, Commander
 from sqap_vla.nodes.conversions import InputError, stamp_ns
 from sqap_vla.nodes.impossible_transitions import refuse_impossible_transitions
 from sqap_vla.nodes.inference_worker import InferenceWorker
-from sqap_vla.nodes.input_monitor import ClockWatch, InputMonitor, StampGate
+from sqap_vla.nodes.input_monitor import StampGate
 from sqap_vla.nodes.lifecycle import guarded, run_node
 from sqap_vla.nodes.model_loading import announced_artifact, load_engine
 from sqap_vla.nodes.observation import ObservationBuilder
 from sqap_vla.nodes.parameters import ParameterError, declare, on_change, static_changes
+from sqap_vla.nodes.policy_inputs import Frame, PolicyInputs
 from sqap_vla.nodes.policy_parameters import PolicyParameters
-from sqap_vla.nodes.policy_status import PolicyFigures, gpu_figures, input_figures, status_message, transform_figures
-from sqap_vla.nodes.transforms import NewestPose
-from sqap_vla.runtime.controller import CHUNK_OUTDATED, ChunkController, Command, Stop
+from sqap_vla.nodes.policy_status import PolicyFigures, gpu_figures, setup_line, status_message, transform_figures
+from sqap_vla.runtime.controller import CHUNK_OUTDATED, ChunkController
 from sqap_vla.runtime.gripper import make_gripper
 
 STATUS_PERIOD_S = 0.5
-CLOCK_STOPPED = "clock_stopped"
 SUCCESS = TransitionCallbackReturn.SUCCESS
 
 
@@ -71,28 +69,29 @@ class PolicyNode(LifecycleNode):
         self._status.publish(status_message(DiagnosticStatus.WARN, "configuring", {}, "sqap_vla"))
         params = self._params
         limits = params.make_limits()
-        self._controller = ChunkController(params.step_s, limits, make_gripper(params.gripper), params.max_chunk_age_s,
-                                           params.ensemble_horizon, params.ensemble_alpha)
+        self._controller = ChunkController(
+            params.step_s,
+            limits,
+            make_gripper(params.gripper),
+            params.max_chunk_age_s,
+            params.ensemble_horizon,
+            params.ensemble_alpha,
+        )
         checkpoint = params.checkpoint or announced_artifact(self, params.manifest_topic, params.manifest_timeout_s)
         self._engine = load_engine(dataclasses.replace(params, checkpoint=checkpoint))
         self._model = checkpoint
         self._figures = PolicyFigures()
-        self._stop_reason, self._row, self._engaged = "not active", "", {}
-        self._clock_watch, self._new_chunk = ClockWatch(), False
-        self._image_frame = ""
         self._stamp_gate = StampGate(params.max_image_age_s, params.future_tolerance_s)
         self._buffer = tf2_ros.Buffer()
-        self._ee_pose = NewestPose(self._buffer, params.base_frame, params.ee_frame, params.max_ee_age_s)
         self._builder = ObservationBuilder(params.make_frames(), self._buffer, params.instruction)
-        self._commands = CommandOutput(self, params.base_frame, params.dry_run)
+        self._commander = Commander(self, params, self._controller, self._command_gate, self._buffer)
         self._output = ChunkOutput(self)
-        self._monitors = {name: InputMonitor() for name in ("instruction", "camera_info", "image")}
         self._listener = tf2_ros.TransformListener(self._buffer, self)
-        self._inputs = self._subscribe()
+        self._inputs = PolicyInputs(self, params, self._on_image, self._builder.set_camera_info, self._on_instruction)
         self._worker = InferenceWorker(self._infer, self._inference_failed)
         self._timer = self.create_timer(1.0 / params.rate_hz, self._tick, clock=self._steady)
         self._configured = True
-        self._log_setup()
+        self.get_logger().info(setup_line(params, self._engine.model.device))
         return SUCCESS
 
     @guarded
@@ -104,7 +103,7 @@ class PolicyNode(LifecycleNode):
 
     @guarded
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        self._halt("not active")
+        self._halt(NOT_ACTIVE)
         return super().on_deactivate(state)
 
     @guarded
@@ -132,9 +131,7 @@ class PolicyNode(LifecycleNode):
         if self._active:
             self._active = False
             self._worker.clear()
-            self._controller.reset()
-            self._stop_reason = reason
-            self._commands.halt()
+            self._commander.halt(reason)
 
     def _release(self) -> None:
         if not self._configured:
@@ -143,52 +140,30 @@ class PolicyNode(LifecycleNode):
         if not self._worker.stop(timeout_s=10.0):
             self.get_logger().error("inference has not ended after 10 s; its thread is left behind")
         self.destroy_timer(self._timer)
-        for subscription in self._inputs.values():
-            self.destroy_subscription(subscription)
+        self._inputs.destroy()
         self._listener.unregister()
-        self._commands.destroy()
+        self._commander.destroy()
         self._output.destroy()
         del self._engine, self._worker, self._builder, self._buffer, self._listener
         gc.collect()
 
     # Inputs
 
-    def _subscribe(self) -> dict[str, Subscription]:
-        """The image last: of what is ready at once, rclpy runs the oldest subscription first, and what was sent before an image
-        must be known when it is looked at."""
-        params = self._params
-        sensor = qos.sensor(params.sensor_reliability)
-        compressed = params.image_transport == "compressed"
-        image_topic = params.image_topic + ("/compressed" if compressed else "")
-        # Twice: the one gets what was said before, the other hears publishers that are not latched (`ros2 topic pub`).
-        said, heard = (self.create_subscription(String, params.instruction_topic, self._on_instruction, profile)
-                       for profile in (qos.latched(), qos.command()))
-        return {"instruction_latched": said, "instruction": heard,
-                "camera_info": self.create_subscription(CameraInfo, params.camera_info_topic, self._on_camera_info, sensor),
-                "image": self.create_subscription(CompressedImage if compressed else Image, image_topic, self._on_image, sensor)}
-
-    def _on_image(self, msg: Image | CompressedImage) -> None:
-        at_ns, now_ns = stamp_ns(msg.header.stamp), self.get_clock().now().nanoseconds
-        self._monitors["image"].arrived(at_ns)
-        self._image_frame = msg.header.frame_id
+    def _on_image(self, msg: Frame) -> None:
         if not self._active:
             return
+        now_ns = self.get_clock().now().nanoseconds
         self._check_clock(now_ns)
         try:
-            self._stamp_gate.check(at_ns, now_ns)
+            self._stamp_gate.check(stamp_ns(msg.header.stamp), now_ns)
         except InputError as error:
             self._reject(error)
             return
         self._worker.submit(msg)
 
-    def _on_camera_info(self, msg: CameraInfo) -> None:
-        self._monitors["camera_info"].arrived(stamp_ns(msg.header.stamp))
-        self._builder.set_camera_info(msg)
-
-    def _on_instruction(self, msg: String) -> None:
-        self._monitors["instruction"].arrived()
-        if msg.data != self._params.instruction:  # by way of the parameter, so that it tells what holds
-            self.set_parameters([Parameter("instruction", value=msg.data)])
+    def _on_instruction(self, instruction: str) -> None:
+        if instruction != self._params.instruction:  # by way of the parameter, so that it tells what holds
+            self.set_parameters([Parameter("instruction", value=instruction)])
 
     def _set_instruction(self, instruction: str) -> None:
         self.get_logger().info(f"instruction: '{instruction}'")
@@ -199,14 +174,16 @@ class PolicyNode(LifecycleNode):
         if self._configured:
             fixed = static_changes(self._params, params)
             if fixed:
-                raise ParameterError(f"{', '.join(fixed)} cannot change while the node is configured; clean it up, set, configure")
+                raise ParameterError(
+                    f"{', '.join(fixed)} cannot change while the node is configured; clean it up, set, configure"
+                )
             self._controller.limits = params.make_limits()
             if params.instruction != self._params.instruction:
                 self._set_instruction(params.instruction)
         self._params = params
 
     def _check_clock(self, now_ns: int) -> None:
-        if self._clock_watch.jumped_back(now_ns):
+        if self._commander.clock.jumped_back(now_ns):
             self.get_logger().warning("the clock went back: transforms and chunks before it are forgotten")
             self._buffer.clear()
             self._restart()
@@ -219,7 +196,7 @@ class PolicyNode(LifecycleNode):
 
     # Inference, on its own thread
 
-    def _infer(self, msg: Image | CompressedImage) -> None:
+    def _infer(self, msg: Frame) -> None:
         controller, output = self._controller, self._output
         epoch = controller.epoch  # before anything is read: what is forgotten while this runs makes the chunk outdated
         try:
@@ -231,9 +208,11 @@ class PolicyNode(LifecycleNode):
         refusal = controller.set_chunk(chunk, epoch)
         if refusal == CHUNK_OUTDATED or not self._active:
             return  # deactivated, told otherwise, or the clock went back, while this ran
-        self._new_chunk = True
+        self._commander.chunk_arrived()
         pipeline_ms = (self.get_clock().now().nanoseconds - chunk.stamp_ns) / 1e6
-        warnings = built.warnings + ((InputError(refusal, f"the chunk gives no command: {refusal}"),) if refusal else ())
+        warnings = built.warnings + (
+            (InputError(refusal, f"the chunk gives no command: {refusal}"),) if refusal else ()
+        )
         for warning in self._figures.finished(chunk, warnings, max(pipeline_ms, 0.0)):
             self.get_logger().warning(str(warning))
         output.send(chunk, built.observation, msg.header.frame_id, pipeline_ms)
@@ -246,32 +225,11 @@ class PolicyNode(LifecycleNode):
         if self._figures.rejected(error):
             self.get_logger().error(str(error))
 
-    # Commands
-
     def _tick(self) -> None:
         now_ns = self.get_clock().now().nanoseconds
         self._check_clock(now_ns)
-        if not self._active:
-            return
-        result = self._command(now_ns)
-        if isinstance(result, Stop):
-            self._stop_reason, self._row = result.reason, ""
-            self._commands.stop()
-            return
-        self._stop_reason, self._row = "", str(result.row)
-        for name in result.engaged:
-            self._engaged[name] = self._engaged.get(name, 0) + 1
-        self._commands.send(result)
-
-    def _command(self, now_ns: int) -> Command | Stop:
-        if self._command_gate.closed:
-            return Stop(self._command_gate.closed)
-        if self._new_chunk:  # in lockstep the clock stands while the policy thinks: what counts is the time since then
-            self._new_chunk = False
-            self._clock_watch.restart_still()
-        if self._clock_watch.still_s() > self._params.max_chunk_age_s:  # ages by the clock no longer grow
-            return Stop(CLOCK_STOPPED)
-        return self._controller.command(now_ns, self._ee_pose.at(now_ns))
+        if self._active:
+            self._commander.tick(now_ns)
 
     # Status
 
@@ -281,26 +239,22 @@ class PolicyNode(LifecycleNode):
             level = DiagnosticStatus.ERROR if self.transition_error else DiagnosticStatus.WARN
             self._status.publish(status_message(level, text, {}, "sqap_vla"))
             return
-        values = self._figures.values() | input_figures(self, self._monitors, self._inputs) | gpu_figures(self._engine.model.device)
-        values |= {"model/checkpoint": self._model, "model/device": str(self._engine.model.device),
-                   "model/method": self._params.method, "command/stop_reason": self._stop_reason, "command/row": self._row,
-                   "command/dry_run": str(self._params.dry_run).lower(), "input/instruction": self._builder.instruction,
-                   "input/frames_replaced": str(self._worker.replaced), "inference/busy_s": f"{self._worker.busy_s():.2f}"}
-        targets = {"ee": self._params.base_frame, "camera": self._params.camera_frame or self._image_frame}
-        now_ns = self.get_clock().now().nanoseconds
-        values |= transform_figures(self._buffer, targets, self._params.ee_frame, now_ns)
-        values |= {f"command/limit/{name}": str(count) for name, count in self._engaged.items()}
-        level, text = (DiagnosticStatus.OK, "active") if self._active else (DiagnosticStatus.WARN, "configured, not active")
-        self._status.publish(status_message(level, text, values, str(self._engine.model.device)))
-
-    def _log_setup(self) -> None:
-        params = self._params
-        limits = self._controller.limits
-        self.get_logger().info(
-            f"ready: {params.method} on {self._engine.model.device}, actions un-normalised by '{params.unnorm_key}' along the axes of "
-            f"'{params.base_frame}', one row per {params.step_s:.3f} s; speed at most {limits.max_linear_m_s} m/s and "
-            f"{limits.max_angular_rad_s} rad/s, workspace {limits.workspace_min_m} to {limits.workspace_max_m} m; "
-            + ("dry run: commands go to ~/dry_run/ only" if params.dry_run else "COMMANDS ARE LIVE"))
+        params, device = self._params, self._engine.model.device
+        targets = {"ee": params.base_frame, "camera": params.camera_frame or self._inputs.image_frame}
+        values = self._figures.values() | self._inputs.figures() | self._commander.figures() | gpu_figures(device)
+        values |= transform_figures(self._buffer, targets, params.ee_frame, self.get_clock().now().nanoseconds)
+        values |= {
+            "model/checkpoint": self._model,
+            "model/device": str(device),
+            "model/method": params.method,
+            "input/instruction": self._builder.instruction,
+            "input/frames_replaced": str(self._worker.replaced),
+            "inference/busy_s": f"{self._worker.busy_s():.2f}",
+        }
+        level, text = (
+            (DiagnosticStatus.OK, "active") if self._active else (DiagnosticStatus.WARN, "configured, not active")
+        )
+        self._status.publish(status_message(level, text, values, str(device)))
 
 
 def main(args: list[str] | None = None) -> int:

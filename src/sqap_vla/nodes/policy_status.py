@@ -5,6 +5,7 @@
 The diagnostics node groups and judges them; the policy only counts. Groups: lifecycle, model, input, tf, inference, tokens,
 command, memory.
 """
+
 from __future__ import annotations
 
 import threading
@@ -21,6 +22,7 @@ from rclpy.subscription import Subscription
 
 from sqap_vla.nodes.conversions import InputError
 from sqap_vla.nodes.input_monitor import InputMonitor
+from sqap_vla.nodes.policy_parameters import PolicyParameters
 from sqap_vla.nodes.transforms import newest_age_s
 from sqap_vla.pruning.selection import Reason
 from sqap_vla.runtime.timing import LatencyWindow
@@ -74,8 +76,11 @@ class PolicyFigures:
 
     def values(self) -> dict[str, str]:
         with self._lock:
-            values = {"inference/chunks": str(self._chunks), "inference/last_error": self._last_error,
-                      "input/last_rejection": self._last_rejection}
+            values = {
+                "inference/chunks": str(self._chunks),
+                "inference/last_error": self._last_error,
+                "input/last_rejection": self._last_rejection,
+            }
             values |= {f"input/rejected/{reason}": str(n) for reason, n in self._rejected.items()}
             values |= {f"tf/warning/{reason}": text for reason, text in self._warnings.items()}
             values |= {f"tokens/fallback/{reason}": str(n) for reason, n in self._fallbacks.items()}
@@ -93,11 +98,18 @@ class PolicyFigures:
 
 
 def status_message(level: bytes, text: str, values: dict[str, str], hardware_id: str) -> DiagnosticStatus:
-    return DiagnosticStatus(level=level, name="sqap_vla: policy", message=text, hardware_id=hardware_id,
-                            values=[KeyValue(key=key, value=value) for key, value in sorted(values.items())])
+    return DiagnosticStatus(
+        level=level,
+        name="sqap_vla: policy",
+        message=text,
+        hardware_id=hardware_id,
+        values=[KeyValue(key=key, value=value) for key, value in sorted(values.items())],
+    )
 
 
-def input_figures(node: Node, monitors: Mapping[str, InputMonitor], subscriptions: Mapping[str, Subscription]) -> dict[str, str]:
+def input_figures(
+    node: Node, monitors: Mapping[str, InputMonitor], subscriptions: Mapping[str, Subscription]
+) -> dict[str, str]:
     """Rate, age and publishers of each input, and how many of these are not heard for their quality of service."""
     values = {}
     now_ns = node.get_clock().now().nanoseconds
@@ -127,5 +139,18 @@ def gpu_figures(device: torch.device) -> dict[str, str]:
     """Memory that torch holds on the GPU; empty on the CPU."""
     if device.type != "cuda":
         return {}
-    return {"memory/gpu_allocated_mb": f"{torch.cuda.memory_allocated(device) / 1e6:.0f}",
-            "memory/gpu_peak_mb": f"{torch.cuda.max_memory_allocated(device) / 1e6:.0f}"}
+    return {
+        "memory/gpu_allocated_mb": f"{torch.cuda.memory_allocated(device) / 1e6:.0f}",
+        "memory/gpu_peak_mb": f"{torch.cuda.max_memory_allocated(device) / 1e6:.0f}",
+    }
+
+
+def setup_line(params: PolicyParameters, device: torch.device) -> str:
+    """What an operator must know before the robot moves: method, units, frame, limits, and whether commands are live."""
+    limits = params.make_limits()
+    live = "dry run: commands go to ~/dry_run/ only" if params.dry_run else "COMMANDS ARE LIVE"
+    return (
+        f"ready: {params.method} on {device}, actions un-normalised by '{params.unnorm_key}' along the axes of "
+        f"'{params.base_frame}', one row per {params.step_s:.3f} s; speed at most {limits.max_linear_m_s} m/s and "
+        f"{limits.max_angular_rad_s} rad/s, workspace {limits.workspace_min_m} to {limits.workspace_max_m} m; {live}"
+    )
