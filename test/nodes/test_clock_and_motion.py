@@ -74,8 +74,9 @@ class Rig:
     def configure(self) -> None:
         assert self.node.trigger_configure() == policy_module.SUCCESS
         self.node.destroy_timer(self.node._timer)  # the test ticks
-        send = self.node._commands._send_twist
-        self.node._commands._send_twist = lambda twist: (self.twists.append(float(twist[0])), send(twist))
+        output = self.node._commander._output
+        send = output._send_twist
+        output._send_twist = lambda twist: (self.twists.append(float(twist[0])), send(twist))
 
     def at(self, seconds: float, pose: bool = True) -> None:
         """Sets the clock and, unless told otherwise, hears the pose of that time."""
@@ -142,7 +143,7 @@ def test_motion_ends_where_the_clock_stands_still(rig: Rig, monkeypatch: pytest.
     assert rig.moves()
     wall_s[0] += 0.2
     assert not rig.moves()
-    assert rig.node._stop_reason == "clock_stopped"
+    assert rig.node._commander.figures()["command/stop_reason"] == "clock_stopped"
     rig.at(100.1)
     assert rig.moves()
 
