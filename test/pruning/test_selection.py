@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from sqap_vla.pruning.fastv import FastVSelector
 from sqap_vla.pruning.random_drop import RandomDropSelector
 from sqap_vla.pruning.selection import Reason, TokenSelection, budget_from_ratio, keep_all
 from sqap_vla.pruning.sqap import SqapSelector
@@ -25,6 +26,7 @@ SELECTORS = [
     SqapSelector(use_attention=False),
     SqapSelector(use_fps=False),
     RandomDropSelector(),
+    FastVSelector(),
 ]
 NO_RING = torch.zeros(N, dtype=torch.bool)
 

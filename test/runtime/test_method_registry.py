@@ -4,12 +4,16 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated
 
 import pytest
+import torch
 
 from sqap_vla.pruning.fastv import FastVSelector
+from sqap_vla.runtime import methods
 from sqap_vla.runtime.method import METHODS, Method, make_method, method_entry, method_options
 from sqap_vla.runtime.methods import registry
 from sqap_vla.runtime.methods.options import Option, Ratio
@@ -40,6 +44,21 @@ def test_a_new_method_needs_one_function(register):
     assert (described.kind, described.default, described.option.description) == (int, None, "Number of steps.")
     with pytest.raises(ValueError, match="seventh_steps is 10; it must be from 1 to 9"):
         make_method("dense", seventh_steps=10)
+
+
+def test_the_method_of_the_documentation_works(register):
+    text = (Path(__file__).parents[2] / "docs" / "method.md").read_text()
+    source = text.split("## A method of your own")[1].split("```python\n")[1].split("```")[0]
+    exec(compile(source, "method.md", "exec"), {"__name__": "method_md"})
+    method = make_method("every_other", ratio=0.25)
+    selection = method.selector.select(None, torch.zeros(256, dtype=torch.bool), method.budget(), seed=0)
+    assert len(selection.kept) == 192 and selection.kept[:3].tolist() == [0, 1, 2]
+
+
+def test_every_file_of_the_package_is_found():
+    """No list of methods is kept anywhere: the package imports what lies beside it."""
+    files = {path.stem for path in Path(methods.__file__).parent.glob("*.py")} - {"__init__"}
+    assert files <= {name.rpartition(".")[2] for name in sys.modules if name.startswith(methods.__name__ + ".")}
 
 
 def test_none_means_the_method_s_own_default():
