@@ -50,6 +50,7 @@ PARAMETERS = {
     "gripper": "absolute",
     "instruction": "pick up the red cube",
     "ddim_steps": 2,
+    "pruning_ratio": 0.4,
     "max_chunk_age_s": 1.0,
     **LIMITS,
 }

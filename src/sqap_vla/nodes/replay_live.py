@@ -50,6 +50,7 @@ class LivePlayer(Node):
         image_type = "sensor_msgs/msg/CompressedImage" if feed.compressed else "sensor_msgs/msg/Image"
         self._out[feed.image_topic] = self.create_publisher(TYPES[image_type], feed.image_topic, reliable)
         self._step: StepRecord | None = None
+        self._last_ns: int | None = None
         self._status: DiagnosticStatus | None = None
         self.create_subscription(String, f"{policy}/debug/step", self._on_step, qos.command())
         self.create_subscription(DiagnosticStatus, f"{policy}/status", self._on_status, qos.latched())
@@ -81,6 +82,10 @@ class LivePlayer(Node):
 
     def _play(self, fed: Fed) -> ReplayedFrame:
         at_ns = stamp_ns(fed.message.header.stamp)
+        if at_ns == self._last_ns:  # to the policy this is a second copy, of which it says nothing
+            problem = InputError("image_out_of_order", f"a second image is stamped {at_ns}")
+            return ReplayedFrame(at_ns, None, None, problem)
+        self._last_ns = at_ns
         self._step = None
         refused_before = self._refusals()
         sent_s = 0.0

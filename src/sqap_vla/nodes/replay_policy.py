@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -31,7 +31,7 @@ MUST_AGREE = ("method", "seed", "unnorm_key", "step_s", *PARAMETER_NAMES.values(
 
 @contextmanager
 def live_frames(feed: ReplayFeed, params: PolicyParameters, replay: ReplayParameters) -> Iterator[Iterator[ReplayedFrame]]:
-    """Frames as the policy node answers them. A node named `policy` on the graph is used as it is, if its parameters agree.
+    """Frames as the policy node answers them. A node /policy on the graph is used as it is, if its parameters agree.
 
     Raises RuntimeError (NodeFailed, ReplayTimeout) or ValueError where it is set up differently.
     """
@@ -40,7 +40,7 @@ def live_frames(feed: ReplayFeed, params: PolicyParameters, replay: ReplayParame
         with ExitStack() as stack:
             player = LivePlayer(feed, replay.chunk_timeout_s)
             stack.callback(player.destroy_node)
-            if spin_until(player, lambda: "policy" in player.get_node_names(), DISCOVERY_S):
+            if spin_until(player, lambda: ("policy", "/") in player.get_node_names_and_namespaces(), DISCOVERY_S):
                 logger.info("using the policy node that runs already")
                 check_running_policy(player, params)
             else:
@@ -56,22 +56,30 @@ def live_frames(feed: ReplayFeed, params: PolicyParameters, replay: ReplayParame
 def check_running_policy(node: Node, params: PolicyParameters) -> None:
     """Raises ValueError where the running policy would give other chunks than the command line asks for."""
     names = [*MUST_AGREE, "use_sim_time", "dry_run"]
-    client = node.create_client(GetParameters, "policy/get_parameters")
-    future = None
-    if spin_until(node, client.service_is_ready, 10.0):
-        future = client.call_async(GetParameters.Request(names=names))
-        spin_until(node, future.done, 10.0)
-    if future is None or not future.done():
-        raise ValueError("a node named policy runs but does not tell its parameters; stop it, or give it time")
-    values = map(parameter_value_to_python, future.result().values)
-    running = {name: _comparable(value) for name, value in zip(names, values, strict=True)}
+    running = {name: _comparable(value) for name, value in _parameters_of_policy(node, names).items()}
     # dry_run: recorded images must not move a robot, nor a simulated one.
     wanted = {name: _comparable(getattr(params, name)) for name in MUST_AGREE} | {"use_sim_time": True, "dry_run": True}
     different = [f"{name} is {running[name]!r} there, {wanted[name]!r} here" for name in names if running[name] != wanted[name]]
     if different:
         raise ValueError(f"the running policy is set up differently: {'; '.join(different)}. Restart it to match, or stop it "
                          "and a policy is started for the replay")
-    node.destroy_client(client)
+
+
+def _parameters_of_policy(node: Node, names: Sequence[str]) -> dict[str, Any]:
+    """By name, None where unset. One by one: rclpy answers a request that names an unset parameter with nothing."""
+    client = node.create_client(GetParameters, "policy/get_parameters")
+    values = {}
+    try:
+        spin_until(node, client.service_is_ready, 10.0)
+        for name in names:
+            future = client.call_async(GetParameters.Request(names=[name]))
+            if not spin_until(node, future.done, 10.0, step_s=0.01):
+                raise ValueError("the node /policy runs but does not tell its parameters; stop it, or give it time")
+            answer = future.result().values
+            values[name] = parameter_value_to_python(answer[0]) if answer else None
+    finally:
+        node.destroy_client(client)
+    return values
 
 
 def _comparable(value: Any) -> Any:
