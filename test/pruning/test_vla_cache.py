@@ -150,7 +150,7 @@ def test_pictures_that_do_not_fit_are_refused():
         ({"static_tokens": -1}, "static_tokens is -1"),
         ({"reuse_layers": ()}, "reuse_layers is ()"),
         ({"reuse_layers": (6, 2)}, "ascending"),
-        ({"growth": 2.0}, "growth is 2.0"),
+        ({"reuse_growth": 2.0}, "reuse_growth is 2.0"),
     ],
 )
 def test_bad_values_are_refused(wrong, message):

@@ -35,7 +35,7 @@ class VlaCachePolicy:
     similarity_threshold: lowest cosine similarity of a static patch. static_tokens, relevant_tokens: most patches
     that count as static or relevant. reuse_layers: zero-based, ascending, where tokens may stand aside; those that
     the decoder does not have are left out. relevance_layer: zero-based layer whose attention says what is relevant;
-    None is the last of the first half (15 of 32). growth: part of a rise in share that counts. patch_px: side of
+    None is the last of the first half (15 of 32). reuse_growth: part of a rise in share that counts. patch_px: side of
     one token's patch.
     """
 
@@ -44,7 +44,7 @@ class VlaCachePolicy:
     relevant_tokens: int = 120
     reuse_layers: tuple[int, ...] = (2, 6, 9, 11)
     relevance_layer: int | None = None
-    growth: float = 0.55
+    reuse_growth: float = 0.55
     patch_px: int = 14
 
     def __post_init__(self) -> None:
@@ -57,8 +57,8 @@ class VlaCachePolicy:
         layers = self.reuse_layers
         if not layers or min(layers) < 0 or list(layers) != sorted(set(layers)):
             raise ValueError(f"reuse_layers is {layers}; give at least one layer from 0, ascending, each once")
-        if not 0 <= self.growth <= 1:
-            raise ValueError(f"growth is {self.growth}; it must be in [0, 1]")
+        if not 0 <= self.reuse_growth <= 1:
+            raise ValueError(f"reuse_growth is {self.reuse_growth}; it must be in [0, 1]")
 
     def relevance_layer_of(self, num_layers: int) -> int:
         """Zero-based. Raises ValueError for a layer that the decoder does not have."""
@@ -81,7 +81,7 @@ class VlaCachePolicy:
         static = static_patches(similarity, self.static_tokens, self.similarity_threshold)
         relevant = top_patches(relevance, self.relevant_tokens)
         positions = first_visual + reusable_patches(static, relevant)
-        shares = reuse_shares(entropy, self.growth)
+        shares = reuse_shares(entropy, self.reuse_growth)
         return {
             layer: torch.from_numpy(chosen).to(entropy.device)
             for layer, chosen in reused_by_layer(positions, shares, self.reuse_layers).items()
