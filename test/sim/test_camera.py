@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 
 from sqap_vla.sim import (
+    SCENARIOS,
     CameraConfig,
     EnvironmentConfig,
-    PickExpert,
+    Expert,
     TabletopEnv,
     camera_T_base,
     intrinsics,
@@ -32,31 +33,35 @@ def hand_mask(env: TabletopEnv) -> np.ndarray:
 
 
 def ee_pixel(env: TabletopEnv) -> np.ndarray:
-    return project_points(env.config.camera, env.scene.base_T_ee()[None, :3, 3])[0]
+    return project_points(env.camera, env.scene.base_T_ee()[None, :3, 3])[0]
 
 
+@pytest.mark.parametrize("scenario", SCENARIOS)
 @pytest.mark.parametrize("size", [(640, 480), (320, 240), (224, 224)])
-def test_projected_cube_centres_fall_on_their_pixels(size: tuple[int, int]) -> None:
-    env = TabletopEnv(EnvironmentConfig(observe_rgb=False, camera=CameraConfig(width_px=size[0], height_px=size[1])))
-    offsets = []
+def test_projected_cube_centres_fall_on_their_pixels(size: tuple[int, int], scenario: str) -> None:
+    camera = CameraConfig(width_px=size[0], height_px=size[1])
+    env = TabletopEnv(EnvironmentConfig(observe_rgb=False, camera=camera, scenario=scenario, factors=("camera",)))
+    offsets, cameras = [], set()
     for seed in range(6):
-        env.reset(seed=seed)
+        obs, _ = env.reset(seed=seed)
+        cameras.add(env.camera)
+        assert np.array_equal(obs["camera_matrix"], intrinsics(env.camera))
+        assert np.array_equal(obs["camera_T_base"], camera_T_base(env.camera))
         ids = env.camera_renderer().geom_ids()
         for color in CUBE_COLORS:
             rows, columns = np.nonzero(ids == env.scene.model.geom(f"{color}_cube").id)
-            offsets.append(
-                (columns.mean(), rows.mean())
-                - project_points(env.config.camera, env.scene.base_T_cube(color)[None, :3, 3])[0]
-            )
+            centre_m = env.scene.base_T_cube(color)[None, :3, 3]
+            offsets.append((columns.mean(), rows.mean()) - project_points(env.camera, centre_m)[0])
     env.close()
-    assert np.abs(offsets).max() < 1.0  # px
-    assert np.abs(np.median(offsets, axis=0)).max() < 0.2  # half a pixel in the principal point would show here
+    assert len(cameras) == (1 if scenario == "visual_matching" else 6)
+    assert np.abs(offsets).max() < 1.2  # px; perspective shifts a cube's outline against its centre
+    assert np.abs(np.median(offsets, axis=0)).max() < 0.25  # half a pixel in the principal point would show here
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_projected_end_effector_falls_on_the_gripper_throughout_an_episode(env: TabletopEnv, seed: int) -> None:
     env.reset(seed=seed)
-    expert, done, checked = PickExpert(env), False, 0
+    expert, done, checked = Expert(env), False, 0
     while not done:
         mask, pixel = hand_mask(env), ee_pixel(env)
         rows, columns = np.nonzero(mask)
@@ -65,7 +70,7 @@ def test_projected_end_effector_falls_on_the_gripper_throughout_an_episode(env: 
             cv2.pointPolygonTest(hull, tuple(map(float, pixel)), measureDist=True) > -2.0
         )  # px outside the gripper's outline
         nearest = np.hypot(columns - pixel[0], rows - pixel[1]).min()
-        assert nearest < 20.0  # px of 640; the fingers stand at most 85 mm apart
+        assert nearest < 28.0  # px of 640: half the 85 mm between open fingers, 1.1 m away
         checked += 1
         *_, terminated, truncated, _ = env.step(expert.action())
         done = terminated or truncated

@@ -7,6 +7,7 @@ checker, determinism, motion by exactly what was asked, time limit, errors that 
 
 from __future__ import annotations
 
+import re
 import threading
 import warnings
 
@@ -14,8 +15,9 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
-from sqap_vla.sim import EnvironmentConfig, PickExpert, RenderingError, TabletopEnv
+from sqap_vla.sim import FAMILIES, EnvironmentConfig, Expert, RenderingError, TabletopEnv
 from sqap_vla.sim.scene import CUBE_COLORS
+from sqap_vla.sim.tasks import PickTask
 from sqap_vla.sim.transforms import rotation_from_rpy
 
 OPEN = 1.0
@@ -54,13 +56,21 @@ def test_same_seed_same_episode_also_in_another_process_order() -> None:
     second.close()
 
 
-def test_a_given_target_moves_no_cube(env: TabletopEnv) -> None:
+def test_a_given_instruction_moves_no_cube(env: TabletopEnv) -> None:
     poses = []
-    for options in (None, {"target": "red"}, {"instruction": "Pick up the blue cube."}):
+    for options in (None, {"instruction": "pick up the red cube"}, {"instruction": "Pick up the blue cube."}):
         _, info = env.reset(seed=5, options=options)
         poses.append(env.scene.data.qpos.copy())
     assert info["instruction"] == "pick up the blue cube"
     assert all(np.array_equal(pose, poses[0]) for pose in poses)
+
+
+def test_an_episode_without_a_seed_can_be_repeated_by_the_one_it_reports(env: TabletopEnv) -> None:
+    env.reset(seed=1)
+    _, info = env.reset()
+    pose = env.scene.data.qpos.copy()
+    _, again = env.reset(seed=info["seed"])
+    assert again == info and np.array_equal(env.scene.data.qpos, pose)
 
 
 @pytest.mark.parametrize("axis", range(6))
@@ -120,8 +130,14 @@ def test_time_limit_truncates() -> None:
     assert [env.step(hold())[3] for _ in range(3)] == [False, False, True]
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_task_has_its_own_time_limit(env: TabletopEnv, family: str) -> None:
+    env.reset(seed=0, options={"family": family})
+    assert env.max_steps == round(env.task.time_limit_s / env.config.control.step_s)
+
+
 def test_instruction_can_change_within_an_episode(env: TabletopEnv) -> None:
-    env.reset(seed=0, options={"target": "red"})
+    env.reset(seed=0, options={"instruction": "pick up the red cube"})
     env.set_instruction("pick up the green cube")
     *_, info = env.step(hold())
     assert info["instruction"] == "pick up the green cube"
@@ -138,18 +154,32 @@ def test_cubes_start_apart_on_the_table(env: TabletopEnv) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"target": "purple"}, "no 'purple' cube on the table; it has: red, green, blue"),
-        (
-            {"instruction": "sing a song"},
-            "it knows: pick up the red cube, pick up the green cube, pick up the blue cube",
-        ),
-        ({"colour": "red"}, "at most one of instruction, target"),
-        ({"target": "red", "instruction": "pick up the red cube"}, "at most one of"),
+        ({"instruction": "sing a song"}, "it knows: pick up the red|green|blue cube, move the"),
+        ({"instruction": "move the red cube near the red cube"}, "is not a task"),
+        ({"colour": "red"}, "it may have scenario, family, instruction"),
+        ({"family": "stack"}, "must be one of pick, move_near, drawer, place"),
+        ({"scenario": "moon"}, "must be one of visual_matching, variant_aggregation"),
+        ({"family": "drawer", "instruction": "pick up the red cube"}, "is of family 'pick', not 'drawer'"),
     ],
 )
 def test_bad_options_are_refused(env: TabletopEnv, options: dict, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=re.escape(message)):
         env.reset(seed=0, options=options)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"max_steps": 0}, "max_steps is 0"),
+        ({"hold_s": -1.0}, "hold_s is -1.0"),
+        ({"scenario": "moon"}, "scenario is 'moon'"),
+        ({"family": "stack"}, "family is 'stack'"),
+        ({"factors": ("smell",)}, "factors has ['smell']"),
+    ],
+)
+def test_bad_configurations_are_refused(values: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        EnvironmentConfig(**values)
 
 
 @pytest.mark.parametrize("action", [np.zeros(6), np.full(7, np.nan), np.zeros((1, 7))])
@@ -177,10 +207,10 @@ def test_rendering_from_another_thread_is_refused(env: TabletopEnv) -> None:
 
 
 def test_success_needs_the_named_cube(env: TabletopEnv) -> None:
-    env.reset(seed=0, options={"target": "red"})
-    expert = PickExpert(env)
-    for _ in range(env.config.max_steps):
+    env.reset(seed=0, options={"instruction": "pick up the red cube"})
+    expert = Expert(env)
+    for _ in range(env.max_steps):
         *_, terminated, _, info = env.step(expert.action())
         if terminated:
             break
-    assert info["success"] and not env.task.__class__("green").achieved(env.scene)
+    assert info["success"] and not PickTask("green").achieved(env.scene)

@@ -1,6 +1,6 @@
 # Copyright 2026 The sqap_vla Authors
 # SPDX-License-Identifier: Apache-2.0
-"""The built-in tabletop: a MuJoCo scene, a gymnasium environment and a scripted expert. No ROS, no torch.
+"""The built-in tabletop: a MuJoCo scene, a gymnasium environment and scripted experts. No ROS, no torch.
 
 World frame = `base_link`: x to the front of the robot, y to its left, z up; the table's surface is z = 0.
 SI units. `backend` is imported first: it chooses MuJoCo's off-screen renderer, before mujoco is imported.
@@ -10,16 +10,20 @@ from sqap_vla.sim.backend import RenderingError  # isort: skip
 from sqap_vla.sim.camera import CameraConfig, camera_T_base, intrinsics, project_points
 from sqap_vla.sim.controller import ControlConfig
 from sqap_vla.sim.environment import EnvironmentConfig, TabletopEnv
-from sqap_vla.sim.expert import PickExpert
-from sqap_vla.sim.tasks import INSTRUCTIONS, PickTask, Task, parse_instruction
+from sqap_vla.sim.experts import Expert
+from sqap_vla.sim.instructions import FAMILIES, INSTRUCTIONS, parse_instruction, tasks_of
+from sqap_vla.sim.scenarios import FACTORS, SCENARIOS
+from sqap_vla.sim.tasks import Task
 
 __all__ = [
+    "FACTORS",
+    "FAMILIES",
     "INSTRUCTIONS",
+    "SCENARIOS",
     "CameraConfig",
     "ControlConfig",
     "EnvironmentConfig",
-    "PickExpert",
-    "PickTask",
+    "Expert",
     "RenderingError",
     "TabletopEnv",
     "Task",
@@ -27,4 +31,5 @@ __all__ = [
     "intrinsics",
     "parse_instruction",
     "project_points",
+    "tasks_of",
 ]
