@@ -1,6 +1,7 @@
 # Copyright 2026 The sqap_vla Authors
 # SPDX-License-Identifier: Apache-2.0
 """The tabletop node in lockstep and in a namespace: time stands still until the frame is answered."""
+
 from __future__ import annotations
 
 import json

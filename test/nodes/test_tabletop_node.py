@@ -5,6 +5,7 @@
 Pinned: all messages of a frame carry one stamp; K and TF put the end-effector on the gripper's dark pixels; a
 twist moves the arm by twist x time; silence stops it; reset, instruction, refused commands do as documented.
 """
+
 from __future__ import annotations
 
 import json
@@ -117,9 +118,7 @@ def test_silence_stops_the_arm(at_home: Client) -> None:
         ((0.1, 0.0, 0.0), {"at_ns": 0}),
     ],
 )
-def test_a_command_that_cannot_be_believed_moves_nothing(
-    at_home: Client, values: tuple, options: dict
-) -> None:
+def test_a_command_that_cannot_be_believed_moves_nothing(at_home: Client, values: tuple, options: dict) -> None:
     start = at_home.base_T_ee(stamp_ns(at_home.frame().header.stamp))
     at_home.send(values, **options)
     for _ in range(2):
@@ -147,16 +146,14 @@ def test_instruction_changes_by_parameter_and_by_topic(at_home: Client) -> None:
         "the instruction set by parameter",
     )
     at_home.instruction.publish(String(data="pick up the green cube"))
-    at_home.wait(
-        lambda: at_home.episode()["instruction"] == "pick up the green cube", "the instruction sent by topic"
-    )
+    at_home.wait(lambda: at_home.episode()["instruction"] == "pick up the green cube", "the instruction sent by topic")
     at_home.trigger("reset")
     at_home.frame()
     assert at_home.episode()["instruction"] == "pick up the green cube"  # kept for later episodes
     assert at_home.set_parameter("instruction", "pick up the blue cube").successful  # as it was set before
     at_home.wait(lambda: at_home.last("instruction").data == "pick up the blue cube", "the parameter again")
     refused = at_home.set_parameter("instruction", "make coffee")
-    assert not refused.successful and "it knows: pick up the red cube" in refused.reason
+    assert not refused.successful and "it knows: pick up the red|green|blue cube" in refused.reason
 
 
 def test_static_parameters_are_read_only_and_described(at_home: Client) -> None:

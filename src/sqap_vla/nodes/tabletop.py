@@ -2,14 +2,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """The simulated robot as a ROS node: camera, joints and transforms out, twist and gripper in.
 
-Out: /clock; camera/image_raw, camera/camera_info; joint_states; TF base_link -> gripper_tcp and, static,
+Out: /clock; camera/image_raw, camera/camera_info; joint_states; TF base_link -> gripper_tcp and
 base_link -> camera_optical_frame; latched: instruction, ~/success (Bool), ~/episode (String, JSON).
+~/episode: episode, seed, instruction, family, scenario, varied (what a variant changes), state (running, success,
+timeout), steps (camera frames), successes.
 In: command/twist, command/gripper, instruction.
 Services: ~/reset (next episode), ~/step (one frame, lockstep only).
 
 Time runs in ticks of 0.04 s. It never jumps back, not even at a reset, so that consumers' TF buffers stay
 valid. All rendering happens on the thread that spins the node: use a single-threaded executor.
 """
+
 from __future__ import annotations
 
 import json
@@ -48,6 +51,7 @@ class TabletopNode(Node):
         self._sim_ns, self._frame_ns = START_NS, START_NS
         self._next_seed = self._settings.seed
         self._episode, self._successes, self._seed = 0, 0, 0
+        self._scenario, self._varied = self._settings.scenario, ()
         self._ticks = self._frames = 0
         self._ended_ns: int | None = None
         self._rgb = np.zeros((0, 0, 3), np.uint8)
@@ -56,14 +60,11 @@ class TabletopNode(Node):
         self._success_topic = self.create_publisher(Bool, "~/success", qos.latched())
         self._episode_topic = self.create_publisher(String, "~/episode", qos.latched())
         self._instruction_topic = InstructionTopic(self, self._hear_instruction)
-        self._commands = CommandInput(
-            self, self._settings.base_frame, self._settings.command_timeout_s, self._now_ns
-        )
+        self._commands = CommandInput(self, self._settings.base_frame, self._settings.command_timeout_s, self._now_ns)
         self.create_service(Trigger, "~/reset", self._on_reset)
         self.create_service(Trigger, "~/step", self._on_step)
         on_change(self, lambda: self._settings, self._apply)
 
-        self._output.publish_camera_pose(self._stamp())
         wall = Clock(clock_type=ClockType.STEADY_TIME)
         if self._settings.step_mode == "lockstep":
             self.create_timer(0.002, self._answer, clock=wall)
@@ -129,8 +130,12 @@ class TabletopNode(Node):
             self._publish_frame(stamp)
             if self._ended_ns is None:
                 self._publish_episode("running")
-        if self._ended_ns is None and (terminated or self._frames >= self._settings.max_steps):
+        if self._ended_ns is None and (terminated or self._frames >= self._frame_limit):
             self._end_episode(success=terminated)
+
+    @property
+    def _frame_limit(self) -> int:
+        return self._settings.frame_limit(self._env.task.time_limit_s)
 
     def _reset_is_due(self) -> bool:
         if self._ended_ns is None or not self._settings.auto_reset:
@@ -148,8 +153,8 @@ class TabletopNode(Node):
     def _start_episode(self) -> None:
         """Resets the scene; takes one tick, so that no two states share a stamp."""
         self._seed, self._next_seed = self._next_seed, self._next_seed + 1
-        instruction = self._settings.instruction
-        self._env.reset(seed=self._seed, options={"instruction": instruction} if instruction else None)
+        _, info = self._env.reset(seed=self._seed, options=self._settings.reset_options())
+        self._scenario, self._varied = info["scenario"], info["varied"]
         self._episode += 1
         self._ticks = 0
         self._commands.forget()
@@ -175,9 +180,11 @@ class TabletopNode(Node):
 
     def _publish_episode(self, state: str) -> None:
         """state: running, success or timeout."""
-        episode = {"episode": self._episode, "seed": self._seed, "instruction": self._env.task.instruction}
+        task = self._env.task
+        episode = {"episode": self._episode, "seed": self._seed, "instruction": task.instruction}
+        kind = {"family": task.family, "scenario": self._scenario, "varied": list(self._varied)}
         counts = {"state": state, "steps": self._frames, "successes": self._successes}
-        self._episode_topic.publish(String(data=json.dumps(episode | counts)))
+        self._episode_topic.publish(String(data=json.dumps(episode | kind | counts)))
 
     def _hear_instruction(self, text: str) -> None:
         """Another node's sentence becomes the parameter, which refuses what is no task of the tabletop."""

@@ -6,6 +6,7 @@
 origin) holds until it is `timeout_s` old by its stamp; then the arm holds still. `command/gripper`
 (Float64MultiArray, one number, 0 closed to 1 open) holds until the next one.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -49,11 +50,7 @@ class CommandInput:
 
     def twist(self, now_ns: int) -> np.ndarray:
         """The twist [6] in m/s and rad/s that holds at `now_ns`; zero once it is too old."""
-        return (
-            self._twist
-            if self._twist_ns >= 0 and now_ns - self._twist_ns <= self._timeout_ns
-            else np.zeros(6)
-        )
+        return self._twist if self._twist_ns >= 0 and now_ns - self._twist_ns <= self._timeout_ns else np.zeros(6)
 
     def twist_since(self, frame_ns: int) -> np.ndarray:
         """The twist [6] stamped at or after `frame_ns`; zero where there is none."""
@@ -68,9 +65,7 @@ class CommandInput:
         elif not np.isfinite(twist).all():
             self._refuse(f"{twist.tolist()} is not finite")
         elif ahead_ns > FUTURE_TOLERANCE_NS:
-            self._refuse(
-                f"stamp is {ahead_ns / 1e9:.3f} s ahead of the simulation; set use_sim_time on its sender"
-            )
+            self._refuse(f"stamp is {ahead_ns / 1e9:.3f} s ahead of the simulation; set use_sim_time on its sender")
         else:
             self._twist, self._twist_ns = twist, stamp_ns(msg.header.stamp)
 

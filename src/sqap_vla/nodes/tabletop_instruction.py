@@ -6,6 +6,7 @@ The tabletop publishes, latched, what it asks for; whoever else publishes there 
 topic pub` does. A node also hears itself: its own messages are known by their order, so that they are never
 taken for a change.
 """
+
 from __future__ import annotations
 
 from collections import deque
@@ -24,9 +25,7 @@ class InstructionTopic:
         self._own: deque[str] = deque(maxlen=64)  # published, not heard yet
         self._on_change = on_change
         self._publisher = node.create_publisher(String, "instruction", latched)
-        self._subscription = node.create_subscription(
-            String, "instruction", self._heard, QoSProfile(depth=10)
-        )
+        self._subscription = node.create_subscription(String, "instruction", self._heard, QoSProfile(depth=10))
 
     def publish(self, text: str) -> None:
         self._own.append(text)
