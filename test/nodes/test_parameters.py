@@ -127,7 +127,7 @@ def test_descriptors_tell_description_range_choices_and_read_only(make_node: Cal
         ({"rate_hz": 5}, "rate_hz has the wrong type"),
         ({"rate_hz": 5}, "it is a DOUBLE: write 5.0, not 5"),
         ({"corner_m": [0, 0, 0]}, "it is a DOUBLE_ARRAY: write 5.0, not 5"),
-        ({"limits__max": 1}, "limits.max has the wrong type"),
+        ({"limits__max": 1}, "limits.max is 1; it is a DOUBLE: write 5.0, not 5"),
         ({"count": 2.0}, "it is a INTEGER"),
         ({"fixed": "true"}, "it is a BOOL"),
         ({"rate_hz": 0.5}, "rate_hz"),
@@ -167,6 +167,34 @@ def test_an_unset_limit_can_be_given_later(make_node: Callable[..., Node]):
     assert watched.params.limit == 3.0
     assert watched.set("corner_m", [1.0, 2.0]) == (True, "")
     assert watched.params.corner_m == (1.0, 2.0)
+
+
+@pytest.mark.parametrize(
+    "name, value, said",
+    [
+        ("limits.max", 1, "parameter limits.max is 1; it is a DOUBLE: write 5.0, not 5"),
+        ("limits.max", "fast", "it is a DOUBLE"),
+        ("limits.max", 9.5, "9.5"),
+        ("limits.max", float("nan"), "nan"),
+        ("corner_m", [1, 2], "it is a DOUBLE_ARRAY: write 5.0, not 5"),
+        ("corner_m", 1.0, "it is a DOUBLE_ARRAY"),
+    ],
+)
+def test_what_may_be_unset_has_its_type_and_range_all_the_same(
+    make_node: Callable[..., Node], name: str, value: Any, said: str
+):
+    watched = Watched(make_node(limits__max=2.0))
+    successful, reason = watched.set(name, value)
+    assert not successful and said in reason
+    assert watched.params == Example(limit=2.0)
+
+
+def test_what_is_unset_can_be_asked_for_and_is_described_with_its_type(make_node: Callable[..., Node]):
+    node = make_node()
+    declare(node, Example)
+    assert node.get_parameter("limits.max").value is None
+    assert node.describe_parameter("limits.max").additional_constraints == "double, or unset"
+    assert node.describe_parameter("corner_m").additional_constraints == "double array, or unset"
 
 
 def test_two_changes_at_once_are_judged_together(make_node: Callable[..., Node]):

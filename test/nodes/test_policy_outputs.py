@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
 from policy_client import HEIGHT, RGB, WIDTH, Robot
-from rcl_interfaces.srv import DescribeParameters, ListParameters
+from rcl_interfaces.srv import DescribeParameters, GetParameters, ListParameters
+from rclpy.parameter import parameter_value_to_python
 from sensor_msgs.msg import Image
 from std_msgs.msg import Float32, String
 
@@ -97,6 +98,14 @@ def test_the_status_beats_and_holds_every_figure(robot: Robot):
         assert 0.0 <= p50 <= p95 <= p99
     assert float(values["memory/rss_mb"]) > 50
     assert values["command/row"].isdigit()
+
+
+def test_all_values_are_told_at_once_also_where_some_are_unset(robot: Robot):
+    """As `ros2 param dump` and parameter panels ask; rclpy answers nothing where one is typed and unset."""
+    names = robot.call(ListParameters, "list_parameters", ListParameters.Request()).result.names
+    values = robot.call(GetParameters, "get_parameters", GetParameters.Request(names=names)).values
+    told = dict(zip(names, map(parameter_value_to_python, values), strict=True))
+    assert told["layers_kept"] is None and told["limits.max_linear_m_s"] == 0.2 and told["method"] == "sqap"
 
 
 def test_every_parameter_is_described_and_numbers_have_ranges(robot: Robot):

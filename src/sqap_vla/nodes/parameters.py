@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from array import array
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
@@ -58,12 +59,20 @@ def _kind(field: dataclasses.Field) -> Parameter.Type:
     return field.metadata["kind"] or Parameter.Type.from_parameter_value(field.default)
 
 
+def _may_be_unset(field: dataclasses.Field) -> bool:
+    return field.default is None or field.default == ()
+
+
 def _descriptor(field: dataclasses.Field) -> ParameterDescriptor:
     meta = field.metadata
     descriptor = ParameterDescriptor(name=ros_name(field), description=meta["description"], read_only=meta["read_only"],
                                      type=_kind(field).value)
     if meta["choices"]:
         descriptor.additional_constraints = "one of: " + ", ".join(meta["choices"])
+    if _may_be_unset(field):
+        # Typed by us: rclpy answers a request for all values with none where one of them is typed and unset.
+        descriptor.dynamic_typing = True
+        descriptor.additional_constraints = f"{_kind(field).name.lower().replace('_', ' ')}, or unset"
     if meta["minimum"] is not None:
         if _kind(field) is Parameter.Type.INTEGER:
             descriptor.integer_range = [IntegerRange(from_value=int(meta["minimum"]), to_value=int(meta["maximum"]))]
@@ -83,6 +92,15 @@ def _from_ros(field: dataclasses.Field, value: Any) -> Any:
     if choices and value not in choices:
         raise ParameterError(f"parameter {ros_name(field)} is '{value}'; it must be one of: {', '.join(choices)}")
     return value
+
+
+def _received(field: dataclasses.Field, value: Any) -> Any:
+    """A value that came through rcl, which has checked it unless it may be unset. Raises ParameterError."""
+    if not _may_be_unset(field):
+        return _from_ros(field, value)
+    if value is None:
+        return field.default
+    return checked(field, value.tolist() if isinstance(value, array) else value)
 
 
 _TYPES: dict[Parameter.Type, tuple[type, ...]] = {
@@ -111,17 +129,15 @@ def declare(node: Node, cls: type[T]) -> T:
     values = {}
     for field in dataclasses.fields(cls):
         name = ros_name(field)
-        unset = field.default is None or field.default == ()
         try:
             if not node.has_parameter(name):  # a node that is configured again has declared them already
-                node.declare_parameter(name, _kind(field) if unset else field.default, _descriptor(field))
+                node.declare_parameter(name, None if _may_be_unset(field) else field.default, _descriptor(field))
         except InvalidParameterTypeException as error:
             raise ParameterError(f"parameter {name} has the wrong type ({error}); it is a {_kind(field).name}"
                                  + _hint(_kind(field))) from error
         except InvalidParameterValueException as error:
             raise ParameterError(f"parameter {name}: {error}") from error
-        value = node.get_parameter_or(name, Parameter(name, Parameter.Type.NOT_SET)).value
-        values[field.name] = field.default if value is None else _from_ros(field, value)
+        values[field.name] = _received(field, node.get_parameter(name).value)
     try:
         return cls(**values)
     except ValueError as error:
@@ -131,7 +147,7 @@ def declare(node: Node, cls: type[T]) -> T:
 def updated(current: T, changes: list[Parameter]) -> T:
     """`current` with the changed parameters. Raises ValueError with the reason where the result breaks a rule."""
     by_name = {ros_name(field): field for field in dataclasses.fields(current)}
-    values = {by_name[p.name].name: _from_ros(by_name[p.name], p.value) for p in changes if p.name in by_name}
+    values = {by_name[p.name].name: _received(by_name[p.name], p.value) for p in changes if p.name in by_name}
     return dataclasses.replace(current, **values) if values else current
 
 

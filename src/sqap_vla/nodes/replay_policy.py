@@ -66,20 +66,21 @@ def check_running_policy(node: Node, params: PolicyParameters) -> None:
 
 
 def _parameters_of_policy(node: Node, names: Sequence[str]) -> dict[str, Any]:
-    """By name, None where unset. One by one: rclpy answers a request that names an unset parameter with nothing."""
+    """By name, None where unset."""
     client = node.create_client(GetParameters, "policy/get_parameters")
-    values = {}
     try:
-        spin_until(node, client.service_is_ready, 10.0)
-        for name in names:
-            future = client.call_async(GetParameters.Request(names=[name]))
-            if not spin_until(node, future.done, 10.0, step_s=0.01):
-                raise ValueError("the node /policy runs but does not tell its parameters; stop it, or give it time")
-            answer = future.result().values
-            values[name] = parameter_value_to_python(answer[0]) if answer else None
+        future = None
+        if spin_until(node, client.service_is_ready, 10.0):
+            future = client.call_async(GetParameters.Request(names=names))
+            spin_until(node, future.done, 10.0)
+        if future is None or not future.done():
+            raise ValueError("the node /policy runs but does not tell its parameters; stop it, or give it time")
+        values = future.result().values
     finally:
         node.destroy_client(client)
-    return values
+    if len(values) != len(names):  # rclpy's answer where it does not know one of them
+        raise ValueError("the node /policy runs and is not of this version; stop it, and a policy is started for the replay")
+    return dict(zip(names, map(parameter_value_to_python, values), strict=True))
 
 
 def _comparable(value: Any) -> Any:
