@@ -53,9 +53,9 @@ def transforms_around(at_ns: int) -> tuple[int, int]:
     return before_ns, before_ns + 70_000_000
 
 
-def image(number: int, transport: str = "raw") -> BagMessage:
+def image(number: int, transport: str = "raw", shift_ns: int = 0) -> BagMessage:
     rgb = np.random.default_rng(number).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
-    at_ns = START_NS + number * STEP_NS
+    at_ns = START_NS + number * STEP_NS + shift_ns
     if transport == "compressed":
         return messages.compressed_image("/camera/image_raw/compressed", rgb, at_ns, "camera")
     return messages.image("/camera/image_raw", rgb, at_ns, "camera")
@@ -65,19 +65,23 @@ def episode(
     without: Collection[str] = (),
     transport: str = "raw",
     edit: Callable[[int, BagMessage], BagMessage | None] = lambda number, message: message,
+    shift_ns: int = 0,
 ) -> list[BagMessage]:
-    """Messages in order of time. without: topics left out. edit: what becomes of each image."""
+    """Messages in order of time.
+
+    without: topics left out. edit: what becomes of each image. shift_ns: added to all stamps.
+    """
     camera = np.eye(4)
     camera[2, 3] = -0.8
     made = [
-        messages.transforms("/tf_static", "base_link", {"camera": camera}, START_NS - 150_000_000),
-        messages.string("/instruction", "pick up the red cube", START_NS - 140_000_000),
+        messages.transforms("/tf_static", "base_link", {"camera": camera}, START_NS + shift_ns - 150_000_000),
+        messages.string("/instruction", "pick up the red cube", START_NS + shift_ns - 140_000_000),
     ]
     for tick in range(-2, FRAMES * 3 + 2):
         at_ns = START_NS + 33_000_000 + tick * 70_000_000
-        made.append(messages.transforms("/tf", "base_link", {"gripper_tcp": hand(at_ns)}, at_ns))
+        made.append(messages.transforms("/tf", "base_link", {"gripper_tcp": hand(at_ns)}, at_ns + shift_ns))
     for number in range(FRAMES):
-        frame = image(number, transport)
+        frame = image(number, transport, shift_ns)
         made.append(messages.camera_info("/camera/camera_info", CAMERA, frame.stamp_ns, "camera"))
         made.append(messages.float64_array("/recorded_action", np.full(7, 0.01 * number), frame.stamp_ns + 10_000_000))
         edited = edit(number, frame)

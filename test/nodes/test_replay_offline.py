@@ -158,6 +158,17 @@ def test_a_second_image_of_one_stamp_is_left_out(replay: Replay, tmp_path: Path)
     assert "image_out_of_order" in json.dumps(summary(out)["skipped"])
 
 
+def test_a_recording_that_starts_over_is_read_again_from_there(replay: Replay, tmp_path: Path):
+    """A clock that goes back: transforms of the first round must not hide those of the second."""
+    back_ns = 100_000_000_000
+    first = episode()
+    second = [replace(msg, stamp_ns=msg.stamp_ns + 2 * back_ns) for msg in episode(shift_ns=-back_ns)]
+    rows = replay.rows(write_bag(tmp_path / "bag", [*first, *second]))
+    assert len(rows) == 2 * FRAMES
+    assert [row.fallback for row in rows[:FRAMES]] == [""] * FRAMES
+    assert [row.fallback for row in rows[-3:]] == [""] * 3
+
+
 def no_image(number: int, message: BagMessage) -> None:
     return None
 

@@ -60,6 +60,7 @@ class OfflinePolicy:
         if at_ns < self._last_ns:  # the recording's clock went back, as live: start over
             self._gate.reset()
             self._engine.reset()
+            self._buffer.clear()  # it would drop what is older than what it has
         self._last_ns = at_ns
         try:
             self._gate.check(at_ns, at_ns)
