@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 import sys
 from pathlib import Path
 
@@ -45,7 +46,7 @@ def _add_demo(commands: argparse._SubParsersAction) -> None:
         help="tabletop simulator, loader, policy and diagnostics, with a live status",
         description="Starts the simulated tabletop and the three nodes, shows what they do, and writes a report.",
     )
-    demo.add_argument("--seconds", type=float, default=60.0, help="how long to run [s]; default 60")
+    demo.add_argument("--seconds", type=_seconds, default=60.0, help="how long to run [s]; default 60")
     demo.add_argument("--out", type=Path, default=Path("out"), help="directory for pictures and report; default out")
     demo.add_argument("--seed", type=int, default=0, help="seed of weights and scene; default 0")
     demo.add_argument("--method", choices=METHODS, default="sqap", help="token selection; default sqap")
@@ -94,14 +95,29 @@ def _add_inspect(commands: argparse._SubParsersAction) -> None:
 
 
 def _demo(args: argparse.Namespace) -> int:
+    from sqap_vla.evaluation.recorder import check_directory
     from sqap_vla.nodes.demo import run
 
+    check_directory(args.out)
     return run(args)
 
 
+def _seconds(text: str) -> float:
+    """A time for argparse: above 0, and finite."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"it is '{text}'; it must be a number above 0, such as 60")
+    return value
+
+
 def _replay(args: argparse.Namespace) -> int:
+    from sqap_vla.evaluation.recorder import check_directory
     from sqap_vla.nodes.replay import run
 
+    check_directory(args.out)
     summary = run(args)
     if not summary["frames"]:
         skipped = summary["skipped"]

@@ -7,6 +7,7 @@ nothing else.
 from __future__ import annotations
 
 import shutil
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -227,6 +228,15 @@ def test_flipped_bytes_raise_nothing_but_bag_error(
             list(bag)
     except BagError as error:
         assert str(file) in str(error)
+
+
+def test_a_topic_whose_name_is_no_text_is_a_damaged_bag(healthy: dict[tuple[str, str], Path], tmp_path: Path) -> None:
+    file = tmp_path / "damaged.db3"
+    shutil.copy(storage_file(healthy["sqlite3", "none"]), file)
+    with sqlite3.connect(file) as database:
+        database.execute("UPDATE topics SET name = x'00ff' WHERE id = (SELECT min(id) FROM topics)")
+    with pytest.raises(BagError, match="cannot be read"):
+        BagReader(file)
 
 
 def split_bag(tmp_path: Path, first: list[int], second: list[int]) -> Path:

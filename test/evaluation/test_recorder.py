@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from sqap_vla.evaluation.environment import cpu_model
-from sqap_vla.evaluation.recorder import OUTPUTS, ReplayRecorder
+from sqap_vla.evaluation.recorder import OUTPUTS, ReplayRecorder, check_directory
 from sqap_vla.evaluation.report import CAVEAT, render, table
 from sqap_vla.evaluation.step import StepRecord, StepRow, read_steps
 from sqap_vla.evaluation.summary import RunInfo
@@ -105,6 +105,30 @@ def test_the_report_says_what_was_run_and_links_files_that_exist(replay: Path) -
     links = re.findall(r"\]\(([^)]+)\)", text)
     assert sorted(links) == ["actions.png", "latency.png", "overlay.mp4", "overlay_strip.png"]
     assert all((replay / link).is_file() for link in links)
+
+
+def test_without_recorded_actions_the_report_compares_nothing_and_still_shows_the_actions(
+    tmp_path: Path, make_info: Callable[..., RunInfo], make_record: Callable[..., StepRecord]
+) -> None:
+    with ReplayRecorder(tmp_path, make_info(), video=False) as recorder:
+        recorder.add(make_record(0, recorded_action=None))
+    recorder.finish()
+    text = (tmp_path / "report.md").read_text()
+    assert "No frame has a recorded action to compare with." in text and "](actions.png)" in text
+    assert CAVEAT not in text and "## Gripper" not in text
+
+
+@pytest.mark.parametrize("name", ["file", "file/below"])
+def test_a_directory_that_cannot_be_made_is_refused_with_the_reason(
+    tmp_path: Path, make_info: Callable[..., RunInfo], name: str
+) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match=r"nothing can be written to .*file.*choose another one"):
+        ReplayRecorder(tmp_path / name, make_info())
+    with pytest.raises(OSError, match=r"file is a file\); choose another one"):
+        check_directory(tmp_path / name)
+    check_directory(tmp_path / "new" / "below")
+    assert not (tmp_path / "new").exists()
 
 
 def test_tables_stay_tables_whatever_their_cells_hold() -> None:

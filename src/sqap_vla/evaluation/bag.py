@@ -85,8 +85,11 @@ class BagReader:
             self.topics: dict[str, BagTopic] = _topics(self._reader.connections)
             self.metadata = _metadata(self.path, self._reader)
             self._connections = self._select(topics)
-        except BaseException:
+        except BaseException as error:
             self._reader.close()
+            # A damaged table of topics opens, and then has a name that is no string.
+            if isinstance(error, DAMAGED) and not isinstance(error, BagError):
+                raise damaged(self.path, error) from error
             raise
 
     def __enter__(self) -> BagReader:
@@ -124,7 +127,7 @@ class BagReader:
         """
         found = self.topics.get(topic)
         if found is None:
-            raise BagError(f"bag '{self.path}' has no topic '{topic}'; it has: {self._listing()}")
+            raise self._missing(topic)
         if msgtypes and found.msgtype not in msgtypes:
             raise BagError(
                 f"topic '{topic}' of bag '{self.path}' is {found.msgtype}; it must be {' or '.join(msgtypes)}"
@@ -150,8 +153,14 @@ class BagReader:
             return list(self._reader.connections)
         for topic in topics:
             if topic not in self.topics:
-                raise BagError(f"bag '{self.path}' has no topic '{topic}'; it has: {self._listing()}")
+                raise self._missing(topic)
         return [connection for connection in self._reader.connections if connection.topic in topics]
+
+    def _missing(self, topic: str) -> BagError:
+        return BagError(
+            f"bag '{self.path}' has no topic '{topic}'; it has: {self._listing()}; which topic is which is said by "
+            "parameters, such as image_topic in the file that --config names"
+        )
 
     def _listing(self) -> str:
         return (

@@ -14,11 +14,18 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
 from sqap_vla.evaluation.statistics import GRIPPER, MOTION_DIMENSIONS
 
 PREDICTED = "#0072B2"  # Okabe and Ito's blue and vermilion
 RECORDED = "#D55E00"
+STAGE_LABELS = {
+    "preprocess_ms": "preprocess",
+    "vision_ms": "vision",
+    "llm_ms": "language model",
+    "head_ms": "action head",
+}
 STAGE_COLORS = {"preprocess_ms": "#CC79A7", "vision_ms": "#56B4E9", "llm_ms": "#0072B2", "head_ms": "#E69F00"}
 
 
@@ -45,7 +52,8 @@ def plot_actions(
     """First action of each chunk and the recorded one, one panel per dimension, as PNG.
 
     times_s: [N] since the first frame. predicted, recorded: [N, 7], NaN where nothing was recorded.
-    recorded_open: N open fractions.
+    recorded_open: N open fractions, None where unknown. Where nothing was recorded, the legend says so by
+    leaving it out.
     """
     figure, grid = _figure(11, 8, 4, 2, sharex=True)
     panels = grid.ravel()
@@ -54,7 +62,8 @@ def plot_actions(
         # Translations fill the left column, rotations the right one.
         axes = panels[2 * (column % 3) + column // 3]
         axes.plot(times_s, predicted[:, column], color=PREDICTED, label="predicted", **style)
-        axes.plot(times_s, recorded[:, column], color=RECORDED, label="recorded", **style)
+        if np.isfinite(recorded).any():
+            axes.plot(times_s, recorded[:, column], color=RECORDED, label="recorded", **style)
         _tidy(axes, name, unit)
     gripper = panels[6]
     gripper.step(times_s, predicted[:, GRIPPER], where="post", color=PREDICTED)
@@ -87,14 +96,17 @@ def plot_latency(path: Path, stages_ms: Mapping[str, Sequence[float | None]], st
             bottom=bottom,
             color=color,
             width=0.9,
-            label=stage.removesuffix("_ms"),
         )
         for bar in bars.patches[:warm_up]:
             bar.set(hatch="///", edgecolor="white", linewidth=0)
         bottom = bottom + heights
-    axes.axhline(1e3 * step_s, color="black", linewidth=1, linestyle="--", label=f"one step, {1e3 * step_s:.0f} ms")
+    deadline = axes.axhline(
+        1e3 * step_s, color="black", linewidth=1, linestyle="--", label=f"one step, {1e3 * step_s:.0f} ms"
+    )
     _tidy(axes, "latency per frame" + (" (hatched: warm-up)" if warm_up else ""), "ms")
     axes.set_xlabel("frame")
-    axes.legend(frameon=False, ncols=5, fontsize=9, loc="upper right")
+    # Made by hand: from the bars it would take the first one's hatching.
+    swatches = [Patch(color=color, label=STAGE_LABELS[stage]) for stage, color in STAGE_COLORS.items()]
+    axes.legend(handles=[deadline, *swatches], frameon=False, ncols=5, fontsize=9, loc="upper right")
     axes.set_ylim(0, 1.25 * max(1e3 * step_s, float(bottom.max(initial=0.0))))
     figure.savefig(path, dpi=110)

@@ -17,6 +17,7 @@ from __future__ import annotations
 import csv
 import json
 import logging
+import os
 from collections import Counter
 from pathlib import Path
 from types import TracebackType
@@ -61,9 +62,7 @@ class ReplayRecorder:
     def __init__(self, directory: Path | str, info: RunInfo, strip_frames: int = 8, video: bool = True) -> None:
         self.directory = Path(directory)
         self.info = info
-        self.directory.mkdir(parents=True, exist_ok=True)
-        for name in OUTPUTS:
-            (self.directory / name).unlink(missing_ok=True)
+        _clear(self.directory)
         self._records: list[StepRecord] = []
         self._skipped: Counter[str] = Counter()
         self._examples: list[dict[str, Any]] = []
@@ -164,6 +163,31 @@ class ReplayRecorder:
             "actions": actions,
             "latency": latency,
         }
+
+
+def check_directory(directory: Path) -> None:
+    """Whether a report can be written to `directory`, asked before a model is loaded. Makes nothing.
+
+    Raises OSError.
+    """
+    existing = next(path for path in (directory, *directory.absolute().parents) if path.exists())
+    if not existing.is_dir():
+        raise _unwritable(directory, f"{existing} is a file")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise _unwritable(directory, f"no permission to write to {existing}")
+
+
+def _clear(directory: Path) -> None:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        for name in OUTPUTS:
+            (directory / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise _unwritable(directory, error.strerror or str(error)) from error
+
+
+def _unwritable(directory: Path, why: str) -> OSError:
+    return OSError(f"nothing can be written to the report's directory {directory} ({why}); choose another one")
 
 
 class _CsvFile:

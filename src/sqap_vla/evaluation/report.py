@@ -10,20 +10,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from sqap_vla.evaluation.plots import STAGE_LABELS
+
 CAVEAT = (
     "Open-loop error says how far the policy's actions are from the recorded ones on the recorded images. "
     "It correlates badly with success on the robot: the policy never sees the consequences of its own "
     "actions, several actions can be right where one was recorded, and a commanded delta is not the motion "
     "that followed. Compare methods and builds with these numbers; do not rank policies by them."
 )
-STAGE_NAMES = {
-    "preprocess_ms": "preprocess",
-    "vision_ms": "vision",
-    "llm_ms": "language model",
-    "head_ms": "action head",
-    "total_ms": "**total**",
-    "wall_ms": "image in to chunk out",
-}
+STAGE_NAMES = STAGE_LABELS | {"total_ms": "**total**", "wall_ms": "image in to chunk out"}
+TOKEN_NAMES = {"fps": "farthest points"}  # the others are called as they are
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]], align: str = "---:") -> str:
@@ -51,7 +47,7 @@ def render(summary: Mapping[str, Any]) -> str:
         _latency(summary),
         _actions(summary),
         _gripper(summary),
-        _caveat(),
+        _caveat(summary),
         _environment(summary),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
@@ -91,7 +87,10 @@ def _counts(counts: Mapping[str, int]) -> str:
 
 def _tokens(summary: Mapping[str, Any]) -> str:
     parts = ["## Visual tokens kept"]
-    rows = [(name, number(n["mean"], 1), n["min"], n["max"]) for name, n in summary["tokens_kept"].items()]
+    rows = [
+        (TOKEN_NAMES.get(name, name), number(n["mean"], 1), n["min"], n["max"])
+        for name, n in summary["tokens_kept"].items()
+    ]
     parts.append(table(("per frame, of 256", "mean", "min", "max"), rows) if rows else "No frames.")
     pictures = summary["pictures"]
     if pictures["overlay_strip"]:
@@ -126,10 +125,11 @@ def _latency(summary: Mapping[str, Any]) -> str:
 
 
 def _actions(summary: Mapping[str, Any]) -> str:
-    parts = ["## Difference to the recorded action"]
-    if not any(error["frames"] for error in summary["action_error"]):
-        return "\n\n".join([*parts, "No frame has a recorded action that could be compared."])
-    parts.append("First action of each chunk minus the recorded action.")
+    picture = summary["pictures"]["actions"]
+    if not _compared(summary):
+        parts = ["## Actions", "No frame has a recorded action to compare with."]
+        return "\n\n".join([*parts, f"![First action of each chunk, per dimension]({picture})"] if picture else parts)
+    parts = ["## Difference to the recorded action", "First action of each chunk minus the recorded action."]
     rows = [
         (
             e["name"],
@@ -140,8 +140,8 @@ def _actions(summary: Mapping[str, Any]) -> str:
         for e in summary["action_error"]
     ]
     parts.append(table(("dimension", "unit", "frames", "MAE", "RMSE", "max", "mean (signed)"), rows))
-    if summary["pictures"]["actions"]:
-        parts.append(f"![Predicted and recorded action, per dimension]({summary['pictures']['actions']})")
+    if picture:
+        parts.append(f"![Predicted and recorded action, per dimension]({picture})")
     by_row = summary["error_by_chunk_row"]
     if len(by_row) > 1:
         parts.append("Later rows of the chunk, against the actions recorded at their time:")
@@ -165,7 +165,7 @@ def _actions(summary: Mapping[str, Any]) -> str:
 def _gripper(summary: Mapping[str, Any]) -> str:
     gripper = summary["gripper"]
     if not gripper["compared"]:
-        return "## Gripper\n\nNo frame says whether the recorded gripper was open."
+        return "## Gripper\n\nNo frame says whether the recorded gripper was open." if _compared(summary) else ""
     rows = [
         ("agree", gripper["agreed"]),
         ("predicted open, recorded closed", gripper["predicted_open_recorded_closed"]),
@@ -179,8 +179,13 @@ def _gripper(summary: Mapping[str, Any]) -> str:
     )
 
 
-def _caveat() -> str:
-    return f"> **Read with care.** {CAVEAT}"
+def _caveat(summary: Mapping[str, Any]) -> str:
+    return f"> **Read with care.** {CAVEAT}" if _compared(summary) else ""
+
+
+def _compared(summary: Mapping[str, Any]) -> bool:
+    """Whether any frame had a recorded action."""
+    return any(error["frames"] for error in summary["action_error"]) or bool(summary["gripper"]["compared"])
 
 
 def _environment(summary: Mapping[str, Any]) -> str:
