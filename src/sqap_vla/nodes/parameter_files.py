@@ -46,7 +46,8 @@ def read_parameter_file(path: Path | str, node: str) -> dict[str, Any]:
     try:
         document = yaml.load(Path(path).read_text(encoding="utf-8"), _Loader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ParameterError(f"parameter file {path} cannot be read: {error}") from error
+        reason = " ".join(str(error).split())  # YAML's errors take several lines
+        raise ParameterError(f"parameter file {path} cannot be read: {reason}") from error
     if not isinstance(document, dict):
         raise ParameterError(f"parameter file {path} holds no mapping; it must be '/**/{node}: ros__parameters: ...'")
     values: dict[str, Any] = {}
