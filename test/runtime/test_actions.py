@@ -1,6 +1,7 @@
 # Copyright 2026 The sqap_vla Authors
 # SPDX-License-Identifier: Apache-2.0
 """Pose algebra against CogACT's numbers and scipy's rotations."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -76,8 +77,10 @@ def test_a_twist_held_for_the_step_performs_the_delta(pose, delta, step_s):
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.tuples(angles, angles, angles).filter(lambda axis: np.linalg.norm(axis) > 1e-3),
-       st.sampled_from([1e-12, 1e-7, 1e-3, 1.0, np.pi - 1e-7, np.pi]))
+@given(
+    st.tuples(angles, angles, angles).filter(lambda axis: np.linalg.norm(axis) > 1e-3),
+    st.sampled_from([1e-12, 1e-7, 1e-3, 1.0, np.pi - 1e-7, np.pi]),
+)
 def test_rotation_vector_round_trip_from_tiny_angles_to_a_half_turn(axis, angle):
     rotvec = np.array(axis) / np.linalg.norm(axis) * angle
     rotation = actions.rotation_from_rotvec(rotvec)
@@ -107,10 +110,18 @@ def test_is_rigid_transform():
         assert not actions.is_rigid_transform(wrong)
 
 
-@pytest.mark.parametrize(("kind", "number", "is_open"), [
-    ("google_robot", 1, 0.0), ("google_robot", -1, 1.0), ("google_robot", 0, None),
-    ("widowx", 1, 1.0), ("widowx", -1, 0.0), ("absolute", 0.2, 0.0), ("absolute", 0.8, 1.0),
-])
+@pytest.mark.parametrize(
+    ("kind", "number", "is_open"),
+    [
+        ("google_robot", 1, 0.0),
+        ("google_robot", -1, 1.0),
+        ("google_robot", 0, None),
+        ("widowx", 1, 1.0),
+        ("widowx", -1, 0.0),
+        ("absolute", 0.2, 0.0),
+        ("absolute", 0.8, 1.0),
+    ],
+)
 def test_recorded_gripper_conventions(kind, number, is_open):
     assert actions.recorded_gripper_open(kind, number) == is_open
 

@@ -1,6 +1,7 @@
 # Copyright 2026 The sqap_vla Authors
 # SPDX-License-Identifier: Apache-2.0
 """The chunk controller: which row when, and no motion from anything that is not sound."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -21,18 +22,24 @@ from sqap_vla.runtime.types import ActionChunk, StageTimes
 STEP_NS = 200_000_000
 STEP_S = 0.2
 START_NS = 1_700_000_000_000_000_000
-WIDE = Limits(max_linear_m_s=100, max_angular_rad_s=100, workspace_min_m=(-9, -9, -9),
-              workspace_max_m=(9, 9, 9))
+WIDE = Limits(max_linear_m_s=100, max_angular_rad_s=100, workspace_min_m=(-9, -9, -9), workspace_max_m=(9, 9, 9))
 HOME = np.eye(4)
 HOME[:3, 3] = 0.4, 0.0, 0.3
 
 
-def make_chunk(actions: np.ndarray, steps: float = 0.0, base_T_ee: np.ndarray | None = HOME,
-               step_s: float = STEP_S) -> ActionChunk:
+def make_chunk(
+    actions: np.ndarray, steps: float = 0.0, base_T_ee: np.ndarray | None = HOME, step_s: float = STEP_S
+) -> ActionChunk:
     """A chunk stamped `steps` rows after the start."""
-    return ActionChunk(actions=actions, step_s=step_s, stamp_ns=START_NS + round(steps * STEP_NS),
-                       selection=keep_all(256, "cpu"), ring=empty_ring(NO_CAMERA_INFO),
-                       times=StageTimes(0, 0, 0, 0, 0), base_T_ee=base_T_ee)
+    return ActionChunk(
+        actions=actions,
+        step_s=step_s,
+        stamp_ns=START_NS + round(steps * STEP_NS),
+        selection=keep_all(256, "cpu"),
+        ring=empty_ring(NO_CAMERA_INFO),
+        times=StageTimes(0, 0, 0, 0, 0),
+        base_T_ee=base_T_ee,
+    )
 
 
 def random_actions(seed: int = 0) -> np.ndarray:
@@ -42,8 +49,9 @@ def random_actions(seed: int = 0) -> np.ndarray:
     return actions
 
 
-def make_controller(max_age_s: float = 60.0, gripper: str = "absolute", limits: Limits = WIDE,
-                    horizon: int = 1) -> ChunkController:
+def make_controller(
+    max_age_s: float = 60.0, gripper: str = "absolute", limits: Limits = WIDE, horizon: int = 1
+) -> ChunkController:
     return ChunkController(STEP_S, limits, make_gripper(gripper), max_age_s, horizon)
 
 
@@ -56,9 +64,17 @@ def stop_reason(result: Command | Stop) -> str:
     return result.reason
 
 
-@pytest.mark.parametrize(("steps", "row"), [
-    (0, 0), (0.999, 0), (1, 1), (7.5, 7), (15.999, 15), (-0.5, 0),  # a stamp slightly ahead is clock skew
-])
+@pytest.mark.parametrize(
+    ("steps", "row"),
+    [
+        (0, 0),
+        (0.999, 0),
+        (1, 1),
+        (7.5, 7),
+        (15.999, 15),
+        (-0.5, 0),  # a stamp slightly ahead is clock skew
+    ],
+)
 def test_the_row_is_the_one_that_covers_the_time(steps, row):
     controller, actions = make_controller(), random_actions()
     assert controller.set_chunk(make_chunk(actions)) is None
@@ -119,15 +135,14 @@ def test_the_gripper_advances_once_per_step_not_per_tick_nor_per_chunk():
     fractions = []
     for step in range(16):  # the same with a fresh chunk in every step
         shifted = np.zeros((16, 7))
-        shifted[:16 - step] = actions[step:]
+        shifted[: 16 - step] = actions[step:]
         controller.set_chunk(make_chunk(shifted, steps=step))
         fractions += [controller.command(at(step + tick / 5), HOME).gripper_open for tick in range(5)]
     assert fractions == [tick.gripper_open for tick in ticks]
 
 
 def test_limits_apply_and_are_reported():
-    box = Limits(max_linear_m_s=1, max_angular_rad_s=1, workspace_min_m=(0, -1, 0.3),
-                 workspace_max_m=(1, 1, 1))
+    box = Limits(max_linear_m_s=1, max_angular_rad_s=1, workspace_min_m=(0, -1, 0.3), workspace_max_m=(1, 1, 1))
     controller = make_controller(limits=box)
     actions = np.zeros((16, 7))
     actions[:, 2] = -0.02
@@ -194,15 +209,18 @@ def test_finite_numbers_whose_motion_is_not_finite_are_refused():
     assert stop_reason(controller.command(at(0), HOME)) == ctl.COMMAND_REFUSED
 
 
-@pytest.mark.parametrize(("wrong", "reason"), [
-    ({"actions": np.full((16, 7), np.nan)}, ctl.CHUNK_NOT_FINITE),
-    ({"actions": np.where(np.eye(16, 7) > 0, np.inf, 0.0)}, ctl.CHUNK_NOT_FINITE),
-    ({"base_T_ee": None}, ctl.CHUNK_WITHOUT_ANCHOR),
-    ({"base_T_ee": np.zeros((4, 4))}, ctl.CHUNK_WITHOUT_ANCHOR),
-    ({"steps": 0.0}, ctl.CHUNK_NOT_NEWER),
-    ({"steps": -3.0}, ctl.CHUNK_NOT_NEWER),
-    ({"step_s": 1 / 3}, ctl.CHUNK_STEP_MISMATCH),
-])
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [
+        ({"actions": np.full((16, 7), np.nan)}, ctl.CHUNK_NOT_FINITE),
+        ({"actions": np.where(np.eye(16, 7) > 0, np.inf, 0.0)}, ctl.CHUNK_NOT_FINITE),
+        ({"base_T_ee": None}, ctl.CHUNK_WITHOUT_ANCHOR),
+        ({"base_T_ee": np.zeros((4, 4))}, ctl.CHUNK_WITHOUT_ANCHOR),
+        ({"steps": 0.0}, ctl.CHUNK_NOT_NEWER),
+        ({"steps": -3.0}, ctl.CHUNK_NOT_NEWER),
+        ({"step_s": 1 / 3}, ctl.CHUNK_STEP_MISMATCH),
+    ],
+)
 def test_a_refused_chunk_leaves_the_one_before_in_force(wrong, reason):
     good = random_actions()
     controller = make_controller(horizon=7)
@@ -226,14 +244,18 @@ def test_reset_forgets_everything():
 
 @pytest.mark.filterwarnings("ignore:overflow|invalid value:RuntimeWarning")
 @settings(max_examples=200, deadline=None)
-@given(st.lists(st.tuples(
-    st.floats(-30, 30),
-    st.sampled_from([0.0, 1e-3, 1.0, 1e200, np.nan, np.inf]),
-    st.sampled_from(["chunk", "no_anchor", "tick", "tick", "tick", "no_pose"]),
-), max_size=30))
+@given(
+    st.lists(
+        st.tuples(
+            st.floats(-30, 30),
+            st.sampled_from([0.0, 1e-3, 1.0, 1e200, np.nan, np.inf]),
+            st.sampled_from(["chunk", "no_anchor", "tick", "tick", "tick", "no_pose"]),
+        ),
+        max_size=30,
+    )
+)
 def test_whatever_comes_in_whatever_order_a_command_is_finite_and_within_limits(events):
-    tight = Limits(max_linear_m_s=0.1, max_angular_rad_s=0.3, workspace_min_m=(0, -1, 0),
-                   workspace_max_m=(1, 1, 1))
+    tight = Limits(max_linear_m_s=0.1, max_angular_rad_s=0.3, workspace_min_m=(0, -1, 0), workspace_max_m=(1, 1, 1))
     controller = make_controller(max_age_s=2.0, gripper="google_robot", limits=tight, horizon=2)
     for steps, scale, event in events:
         if event in ("chunk", "no_anchor"):

@@ -1,6 +1,7 @@
 # Copyright 2026 The sqap_vla Authors
 # SPDX-License-Identifier: Apache-2.0
 """The ensemble against CogACT's outputs, and what ours adds: later rows, skipped steps."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -16,10 +17,15 @@ REFERENCE = np.load(Path(__file__).parents[1] / "reference" / "b_ensembler.npz")
 POLICY_STEP = np.load(Path(__file__).parents[1] / "reference" / "b_policy_step.npz")
 
 
-@pytest.mark.parametrize(("horizon", "name", "dtype", "atol"), [
-    (2, "out_h2", np.float64, 1e-12), (7, "out_h7", np.float64, 1e-12),
-    (2, "out_h2_f32", np.float32, 1e-6), (7, "out_h7_f32", np.float32, 1e-6),
-])
+@pytest.mark.parametrize(
+    ("horizon", "name", "dtype", "atol"),
+    [
+        (2, "out_h2", np.float64, 1e-12),
+        (7, "out_h7", np.float64, 1e-12),
+        (2, "out_h2_f32", np.float32, 1e-6),
+        (7, "out_h7_f32", np.float32, 1e-6),
+    ],
+)
 def test_row_0_equals_cogact(horizon, name, dtype, atol):
     ensemble = AdaptiveEnsemble(horizon)
     rows = [ensemble.update(chunk.astype(dtype))[0] for chunk in REFERENCE["chunks"]]
@@ -37,8 +43,10 @@ def test_reset_equals_cogact():
     np.testing.assert_allclose(rows, REFERENCE["out_h7_reset_before5"], rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize(("robot", "horizon"), [("google_robot_ens", 2), ("widowx_bridge_ens", 7),
-                                                ("google_robot_noens", 1), ("widowx_bridge_noens", 1)])
+@pytest.mark.parametrize(
+    ("robot", "horizon"),
+    [("google_robot_ens", 2), ("widowx_bridge_ens", 7), ("google_robot_noens", 1), ("widowx_bridge_noens", 1)],
+)
 def test_policy_steps_equal_cogact(robot, horizon):
     ensemble = AdaptiveEnsemble(horizon)
     rows = np.array([ensemble.update(chunk)[0] for chunk in POLICY_STEP["chunks"]])
@@ -60,8 +68,7 @@ def ensemble_by_hand(history: list[tuple[int, np.ndarray]], step: int, row: int,
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.lists(st.integers(1, 20), min_size=1, max_size=8), st.integers(1, 5), st.floats(0, 2),
-       st.integers(0, 99))
+@given(st.lists(st.integers(1, 20), min_size=1, max_size=8), st.integers(1, 5), st.floats(0, 2), st.integers(0, 99))
 def test_every_row_meets_the_predictions_for_its_step_whatever_steps_are_skipped(gaps, horizon, alpha, seed):
     generator = np.random.default_rng(seed)
     ensemble = AdaptiveEnsemble(horizon, alpha)
@@ -79,7 +86,7 @@ def test_chunks_that_agree_are_unchanged_however_they_are_spaced():
     timeline = np.random.default_rng(0).normal(size=(100, 7))
     ensemble = AdaptiveEnsemble(7)
     for step in (3, 4, 9, 9, 12, 40):
-        np.testing.assert_allclose(ensemble.update(timeline[step:step + 16], step), timeline[step:step + 16])
+        np.testing.assert_allclose(ensemble.update(timeline[step : step + 16], step), timeline[step : step + 16])
 
 
 def test_a_second_chunk_for_a_step_replaces_the_first():
@@ -101,8 +108,11 @@ def test_bad_input_is_refused_and_leaves_the_history_alone():
     good = np.ones((16, 7))
     ensemble = AdaptiveEnsemble(3)
     ensemble.update(good, 5)
-    for bad, message in ((np.full((16, 7), np.nan), "finite"), (np.ones((15, 7)), r"\[16, 7\]"),
-                         (np.ones((16, 7), dtype=int), "floating")):
+    for bad, message in (
+        (np.full((16, 7), np.nan), "finite"),
+        (np.ones((15, 7)), r"\[16, 7\]"),
+        (np.ones((16, 7), dtype=int), "floating"),
+    ):
         with pytest.raises(ValueError, match=message):
             ensemble.update(bad, 6)
     with pytest.raises(ValueError, match="before the last"):

@@ -1,6 +1,7 @@
 # Copyright 2026 The sqap_vla Authors
 # SPDX-License-Identifier: Apache-2.0
 """Gripper semantics against CogACT's policy, and the open fraction that a robot gets."""
+
 from __future__ import annotations
 
 from pathlib import Path

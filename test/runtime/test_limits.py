@@ -1,6 +1,7 @@
 # Copyright 2026 The sqap_vla Authors
 # SPDX-License-Identifier: Apache-2.0
 """Limits: numbers by hand, and what holds for any command."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -12,8 +13,9 @@ from sqap_vla.runtime import limits as lim
 from sqap_vla.runtime.actions import apply_delta, is_rigid_transform, rotvec_from_rotation
 from sqap_vla.runtime.limits import Limits, RefusedCommand
 
-LIMITS = Limits(max_linear_m_s=0.2, max_angular_rad_s=0.5, workspace_min_m=(0, -0.5, 0.02),
-                workspace_max_m=(1, 0.5, 0.8))
+LIMITS = Limits(
+    max_linear_m_s=0.2, max_angular_rad_s=0.5, workspace_min_m=(0, -0.5, 0.02), workspace_max_m=(1, 0.5, 0.8)
+)
 STEP_S = 0.2
 
 
@@ -82,8 +84,12 @@ numbers = st.one_of(st.floats(-1, 1), st.floats(-1e3, 1e3), st.floats(allow_nan=
 
 @pytest.mark.filterwarnings("ignore:overflow|invalid value:RuntimeWarning")
 @settings(max_examples=300, deadline=None)
-@given(st.tuples(*[numbers] * 6), st.tuples(*[numbers] * 3), st.tuples(*[st.floats(-4, 4)] * 3),
-       st.tuples(st.floats(-0.5, 1.5), st.floats(-1, 1), st.floats(-0.5, 1.5)))
+@given(
+    st.tuples(*[numbers] * 6),
+    st.tuples(*[numbers] * 3),
+    st.tuples(*[st.floats(-4, 4)] * 3),
+    st.tuples(st.floats(-0.5, 1.5), st.floats(-1, 1), st.floats(-0.5, 1.5)),
+)
 def test_whatever_is_asked_for_the_limits_hold(twist, target_m, target_rpy, position_m):
     base_T_ee = pose(*position_m)
     base_T_target = apply_delta(pose(*target_m), np.array([0, 0, 0, *target_rpy]))
@@ -106,17 +112,24 @@ def test_whatever_is_asked_for_the_limits_hold(twist, target_m, target_rpy, posi
         assert (reached >= lowest).all() and (reached <= highest).all()
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    ({"max_linear_m_s": 0.0}, "max_linear_m_s is 0.0"),
-    ({"max_linear_m_s": np.inf}, "finite"),
-    ({"max_angular_rad_s": np.nan}, "max_angular_rad_s is nan"),
-    ({"workspace_min_m": (0, 0.5, 0)}, "first below the second"),
-    ({"workspace_max_m": (1, 1)}, "two finite corners"),
-    ({"workspace_max_m": (1, 1, np.nan)}, "two finite corners"),
-])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"max_linear_m_s": 0.0}, "max_linear_m_s is 0.0"),
+        ({"max_linear_m_s": np.inf}, "finite"),
+        ({"max_angular_rad_s": np.nan}, "max_angular_rad_s is nan"),
+        ({"workspace_min_m": (0, 0.5, 0)}, "first below the second"),
+        ({"workspace_max_m": (1, 1)}, "two finite corners"),
+        ({"workspace_max_m": (1, 1, np.nan)}, "two finite corners"),
+    ],
+)
 def test_bad_limits_are_refused(change, message):
-    valid = {"max_linear_m_s": 0.2, "max_angular_rad_s": 0.5, "workspace_min_m": (0, -0.5, 0),
-             "workspace_max_m": (1, 0.5, 1)}
+    valid = {
+        "max_linear_m_s": 0.2,
+        "max_angular_rad_s": 0.5,
+        "workspace_min_m": (0, -0.5, 0),
+        "workspace_max_m": (1, 0.5, 1),
+    }
     with pytest.raises(ValueError, match=message):
         Limits(**{**valid, **change})
 

@@ -16,7 +16,7 @@ from sqap_vla.pruning.random_drop import RandomDropSelector
 from sqap_vla.pruning.ring import NO_CAMERA_INFO, Ring, empty_ring
 from sqap_vla.pruning.sqap import SqapSelector
 from sqap_vla.pruning.vla_cache import VlaCachePolicy
-from sqap_vla.runtime.method import METHODS, Method, make_method
+from sqap_vla.runtime.method import METHODS, Method, make_method, method_entry
 
 RING = Ring(mask=np.ones(256, dtype=bool), centers=((8, 8),), pixel=(1.0, 1.0), fallback="")
 NO_RING = empty_ring(NO_CAMERA_INFO)
@@ -40,7 +40,9 @@ def test_random_and_dense():
 
 def test_published_defaults_of_the_baselines():
     random, fastv, vla_cache, efficientvla = map(make_method, ("random", "fastv", "vla_cache", "efficientvla"))
-    assert (random.budget(), random.prune_layer) == (112, 2)
+    assert (random.budget(), random.prune_layer) == (154, 3)  # SQAP's, to differ in nothing but the choice
+    as_published = make_method("random", **method_entry("random").published)
+    assert (as_published.budget(), as_published.prune_layer) == (112, 2)
     assert (fastv.budget(), fastv.prune_layer, fastv.score_layer, fastv.queries) == (56, 2, 1, ScoreQueries.LAST)
     assert vla_cache.reuse == VlaCachePolicy(0.996, 130, 120, (2, 6, 9, 11), None, 0.55)
     assert vla_cache.selector is None and vla_cache.budget() == 256
@@ -64,7 +66,7 @@ def test_sqap_without_attention_and_points_is_refused():
 
 def test_the_parameters_of_a_method_are_plain_values():
     assert make_method("dense").parameters() == {}
-    assert make_method("random").parameters() == {"ratio": 0.5625, "prune_layer": 2}
+    assert make_method("random").parameters() == {"ratio": 0.4, "prune_layer": 3}
     for name in METHODS:
         json.dumps(make_method(name).parameters())
     assert make_method("sqap", use_fps=False).parameters()["use_fps"] is False

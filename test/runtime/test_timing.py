@@ -1,6 +1,7 @@
 # Copyright 2026 The sqap_vla Authors
 # SPDX-License-Identifier: Apache-2.0
 """Stage times and latency percentiles with a clock under control."""
+
 from __future__ import annotations
 
 import threading

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from sqap_vla.cogact.config import CogActConfig, official_config
 from sqap_vla.quantization.costs import Cost, Precision, as_run, cost, dense_workload
-from sqap_vla.runtime.method import METHODS, make_method, method_entry
+from sqap_vla.runtime.method import METHODS, Method, make_method, method_entry
 from sqap_vla.runtime.workload import workload
 
 TEXT_TOKENS = 25
@@ -102,7 +102,7 @@ def _cost(
     name: str, precision: Precision, text_tokens: int, question: CostQuestion, config: CogActConfig
 ) -> tuple[Cost, tuple[float, float]]:
     """The cost, and BOPs relative to dense fp16."""
-    work = workload(make_method(name), config, text_tokens, question.reused_tokens)
+    work = workload(_published(name), config, text_tokens, question.reused_tokens)
     dense = dense_workload(config, config.dino.num_patches + text_tokens)
     if not question.original:
         work, dense = as_run(work), as_run(dense)
@@ -110,8 +110,13 @@ def _cost(
     return own, own.relative_to(cost(config, dense, None, question.attention_products))
 
 
+def _published(name: str) -> Method:
+    """The method under the options that the paper's figure belongs to."""
+    return make_method(name, **method_entry(name).published)
+
+
 def _settings(name: str, question: CostQuestion) -> str:
-    method, parts = make_method(name), []
+    method, parts = _published(name), []
     if method.selector is not None:
         parts.append(f"{method.budget()} of 256 tokens after layer {method.prune_layer}")
     if method.reuse is not None:

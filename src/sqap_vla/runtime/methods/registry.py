@@ -7,8 +7,9 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from sqap_vla.runtime.methods.base import Method
@@ -28,13 +29,18 @@ class Keyword:
 
 @dataclass(frozen=True)
 class MethodEntry:
-    """A registered method. paper_bops: the paper's figure (Table 1), percent of dense fp16; None if it has none."""
+    """A registered method.
+
+    paper_bops: the paper's figure (Table 1), percent of dense fp16; None if it has none. published: the options behind
+    that figure, where they are not the defaults.
+    """
 
     name: str
     summary: str
     build: Builder
     keywords: dict[str, Keyword]
     paper_bops: float | None
+    published: Mapping[str, Any]
     order: int
 
 
@@ -42,7 +48,12 @@ _entries: dict[str, MethodEntry] = {}
 
 
 def register(
-    name: str, *, summary: str, paper_bops: float | None = None, order: int = 100
+    name: str,
+    *,
+    summary: str,
+    paper_bops: float | None = None,
+    published: Mapping[str, Any] = MappingProxyType({}),
+    order: int = 100,
 ) -> Callable[[Builder], Builder]:
     """Makes a function of keywords the method `name`. order: place in lists; ties by name. Raises ValueError for a name
     that is taken, a keyword without Option, or one that another method uses for something of another type."""
@@ -55,7 +66,7 @@ def register(
             for other in _entries.values():
                 if keyword in other.keywords and other.keywords[keyword].kind != described.kind:
                     raise ValueError(f"{keyword} of {name!r} has another type than that of {other.name!r}; rename it")
-        _entries[name] = MethodEntry(name, summary, build, keywords, paper_bops, order)
+        _entries[name] = MethodEntry(name, summary, build, keywords, paper_bops, published, order)
         return build
 
     return add
