@@ -27,8 +27,8 @@ MATCHING_POWER = (0.96, 1.04)
 MATCHING_SHADE = (0.97, 1.03)  # of table and floor
 DIM_POWER, BRIGHT_POWER = (0.50, 0.72), (1.20, 1.38)
 TINTS: tuple[Rgb, ...] = ((1.0, 0.84, 0.66), (0.76, 0.90, 1.0), (1.0, 1.0, 1.0))
-KEY_TURN_RAD = (0.6, 2.6)  # either way from the training look's key light
-KEY_ELEVATION_RAD = (1.15, 1.38)
+KEY_TURN_RAD = (0.6, 2.6)  # to the robot's right and behind it; from its left the renderer's shadows are speckled
+KEY_ELEVATION_RAD = (1.15, 1.40)
 TABLE_PATTERNS = ("wood", "planks", "marble", "checks", "stripes", "speckles")
 BACKGROUND_PATTERNS = ("tiles", "planks", "checks", "speckles", "marble")
 # Muted, so that cubes stay the only red, green and blue things; none near the training look's.
@@ -104,7 +104,7 @@ def _lighting(rng: np.random.Generator, matching: Lighting) -> Lighting:
     return Lighting(
         power=rng.uniform(*_of(rng, (DIM_POWER, BRIGHT_POWER))),
         tint=_of(rng, TINTS),
-        key_azimuth_rad=matching.key_azimuth_rad + _sign(rng) * rng.uniform(*KEY_TURN_RAD),
+        key_azimuth_rad=matching.key_azimuth_rad - rng.uniform(*KEY_TURN_RAD),
         key_elevation_rad=rng.uniform(*KEY_ELEVATION_RAD),
     )
 

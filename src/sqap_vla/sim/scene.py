@@ -34,6 +34,7 @@ CAMERA_NAME = "third_person"
 HOME_RAD = np.array([0.0, 0.0, 0.60, 0.0, 0.9708, 0.0])  # hand pointing straight down, in front of the robot
 
 _XML = Path(__file__).parent / "assets" / "tabletop.xml"
+_HIDDEN_GROUP = 4  # of geoms: not rendered
 _FINGER_GEOMS = ("left_finger", "left_pad", "right_finger", "right_pad")
 
 
@@ -84,6 +85,7 @@ class Scene:
             body, present = self.model.body(name), name in self.distractors
             geoms = slice(body.geomadr[0], body.geomadr[0] + body.geomnum[0])
             self.model.geom_contype[geoms] = self.model.geom_conaffinity[geoms] = int(present)
+            self.model.geom_group[geoms] = 0 if present else _HIDDEN_GROUP
             self.model.body_gravcomp[body.id] = float(not present)
             if present:
                 self._put(name, self.distractors[name], 0.0)
