@@ -52,6 +52,7 @@ class Builder:
             return False
         if stamp.get("identity") != wanted["identity"] or not self.python.exists():
             self._create()
+            stamp = {}  # nothing of what the old one held is there any more
         if stamp.get("environment") != wanted["environment"]:
             # Until the end only the identity holds: a build that is cut short must not look finished.
             self._write_stamp({"identity": wanted["identity"]})
@@ -127,7 +128,7 @@ class Builder:
 
     def _identity(self) -> str:
         """What a venv cannot change in place: interpreter and mode."""
-        return f"{base_python()} {sys.version.split()[0]} {self.plan.mode}"
+        return f"{os.path.realpath(base_python())} {sys.version.split()[0]} {self.plan.mode}"
 
     def _environment_hash(self) -> str:
         files = [HERE / "requirements" / name for name in self.plan.requirements]
