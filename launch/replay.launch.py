@@ -77,6 +77,7 @@ def play(context: LaunchContext) -> list:
             "--out",
             given["out"],
             "--live",
+            "--running",
             *options,
         ],
         output="screen",

@@ -81,6 +81,9 @@ def _add_replay(commands: argparse._SubParsersAction) -> None:
     replay.add_argument("--unnorm-key", help="entry of dataset_statistics.json; default: the config's")
     replay.add_argument("--instruction", help="the task in words, where the bag has none")
     replay.add_argument("--live", action="store_true", help="through the policy node over DDS, in lockstep")
+    replay.add_argument(
+        "--running", action="store_true", help="with --live: wait for a policy node that others start, start none"
+    )
     replay.set_defaults(run=_replay)
 
 

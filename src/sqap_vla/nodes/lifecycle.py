@@ -8,6 +8,7 @@ for a reason a person can mend (ValueError, OSError: parameters, files, inputs) 
 from __future__ import annotations
 
 import functools
+import gc
 import signal
 import traceback
 from collections.abc import Callable
@@ -77,4 +78,5 @@ def run_node(make_node: Callable[[], Node], args: list[str] | None = None) -> in
         rclpy.try_shutdown()
         for number in (signal.SIGINT, signal.SIGTERM):  # Python restores the default while it ends: a late one would kill
             signal.signal(number, signal.SIG_IGN)
+        gc.freeze()  # else Python, ending, searches torch for garbage: 0.6 s of CPU time
     return 0

@@ -35,7 +35,7 @@ def run(args: Namespace) -> dict:
             from sqap_vla.nodes.replay_policy import (
                 live_frames,  # starts processes and DDS: offline needs neither
             )
-            frames: Iterable[ReplayedFrame] = stack.enter_context(live_frames(feed, params, replay))
+            frames: Iterable[ReplayedFrame] = stack.enter_context(live_frames(feed, params, replay, start=not args.running))
         else:
             frames = OfflinePolicy(load_engine(params), params).run(feed)
         recorder = stack.enter_context(ReplayRecorder(args.out, run_info(args, params)))

@@ -19,7 +19,7 @@ from sqap_vla.nodes.method_parameters import PARAMETER_NAMES
 from sqap_vla.nodes.node_process import NodeProcess, parameter_values
 from sqap_vla.nodes.policy_parameters import PolicyParameters
 from sqap_vla.nodes.replay_feed import ReplayFeed, ReplayParameters
-from sqap_vla.nodes.replay_live import LivePlayer
+from sqap_vla.nodes.replay_live import POLICY_TIMEOUT_S, LivePlayer, ReplayTimeout
 from sqap_vla.nodes.replay_offline import ReplayedFrame
 from sqap_vla.nodes.spinning import spin_until
 
@@ -30,9 +30,12 @@ MUST_AGREE = ("method", "seed", "unnorm_key", "step_s", *PARAMETER_NAMES.values(
 
 
 @contextmanager
-def live_frames(feed: ReplayFeed, params: PolicyParameters, replay: ReplayParameters) -> Iterator[Iterator[ReplayedFrame]]:
+def live_frames(
+    feed: ReplayFeed, params: PolicyParameters, replay: ReplayParameters, start: bool = True
+) -> Iterator[Iterator[ReplayedFrame]]:
     """Frames as the policy node answers them. A node /policy on the graph is used as it is, if its parameters agree.
 
+    start: where there is none, start one; else wait for it, since two nodes of one name get each other's requests.
     Raises RuntimeError (NodeFailed, ReplayTimeout) or ValueError where it is set up differently.
     """
     rclpy.init()
@@ -40,9 +43,12 @@ def live_frames(feed: ReplayFeed, params: PolicyParameters, replay: ReplayParame
         with ExitStack() as stack:
             player = LivePlayer(feed, replay.chunk_timeout_s)
             stack.callback(player.destroy_node)
-            if spin_until(player, lambda: ("policy", "/") in player.get_node_names_and_namespaces(), DISCOVERY_S):
+            wait_s = DISCOVERY_S if start else POLICY_TIMEOUT_S
+            if spin_until(player, lambda: ("policy", "/") in player.get_node_names_and_namespaces(), wait_s):
                 logger.info("using the policy node that runs already")
                 check_running_policy(player, params)
+            elif not start:
+                raise ReplayTimeout(f"no node /policy has come up within {wait_s:.0f} s")
             else:
                 live = dataclasses.replace(params, dry_run=True, sensor_reliability="reliable")
                 policy = stack.enter_context(NodeProcess("policy", "policy", parameter_values(live) | {"use_sim_time": True}))
@@ -72,7 +78,7 @@ def _parameters_of_policy(node: Node, names: Sequence[str]) -> dict[str, Any]:
         future = None
         if spin_until(node, client.service_is_ready, 10.0):
             future = client.call_async(GetParameters.Request(names=names))
-            spin_until(node, future.done, 10.0)
+            spin_until(node, future.done, POLICY_TIMEOUT_S)  # one that is being configured answers when it is done
         if future is None or not future.done():
             raise ValueError("the node /policy runs but does not tell its parameters; stop it, or give it time")
         values = future.result().values
