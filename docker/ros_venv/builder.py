@@ -75,6 +75,8 @@ class Builder:
                     "directory with 'make VENV=DIR ...'"
                 )
             shutil.rmtree(self.venv)
+        self.venv.mkdir(parents=True)
+        self._write_stamp({})  # first of all, so that one that is interrupted is known as ours
         options = ["--system-site-packages"] if self.plan.system_site_packages else []
         self._run(base_python(), "-m", "venv", *options, str(self.venv))
 

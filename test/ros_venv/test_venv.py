@@ -126,3 +126,29 @@ def test_the_package_is_found_as_ros_finds_it() -> None:
         "tabletop_node",
         "sqap-vla",
     } <= executables
+
+
+def test_a_venv_for_another_interpreter_gets_its_packages_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    commands: list[tuple[str, ...]] = []
+    monkeypatch.setattr(Builder, "_run", lambda self, *command, cwd=None: commands.append(command))
+    monkeypatch.setattr(Builder, "_install_shims", lambda self: None)
+    monkeypatch.setattr(Builder, "_install_package", lambda self: None)
+    monkeypatch.setattr(system, "ensure", lambda compiler, install: None)
+    plan = Plan("wheels", False, False, (("a-package",),), ("ros.txt",))
+    venv = tmp_path / "venv"
+
+    def build(identity: str) -> list[tuple[str, ...]]:
+        monkeypatch.setattr(Builder, "_identity", lambda self: identity)
+        commands.clear()
+        Builder(ROOT, venv, Machine(sys.version_info[:2]), plan).build(install_system_packages=False)
+        return list(commands)
+
+    monkeypatch.setattr("ros_venv.activation.write_environment", lambda *arguments: None)
+    first = build("python A")
+    assert any("a-package" in command for command in first)
+    (venv / "bin").mkdir()
+    (venv / "bin" / "python").touch()
+    assert build("python A") == []
+    again = build("python B")
+    assert ["venv" in command for command in again].count(True) == 1
+    assert any("a-package" in command for command in again)
