@@ -26,6 +26,7 @@ from sqap_vla.nodes.spinning import spin_until
 logger = logging.getLogger(__name__)
 
 DISCOVERY_S = 2.0
+TF_TIMEOUT_S = 0.25  # transforms are sent before their image; on a busy machine they may be heard a little after it
 MUST_AGREE = ("method", "seed", "unnorm_key", "step_s", *PARAMETER_NAMES.values())
 
 
@@ -50,7 +51,8 @@ def live_frames(
             elif not start:
                 raise ReplayTimeout(f"no node /policy has come up within {wait_s:.0f} s")
             else:
-                live = dataclasses.replace(params, dry_run=True, sensor_reliability="reliable")
+                timeout_s = max(params.tf_timeout_s, TF_TIMEOUT_S)
+                live = dataclasses.replace(params, dry_run=True, sensor_reliability="reliable", tf_timeout_s=timeout_s)
                 policy = stack.enter_context(NodeProcess("policy", "policy", parameter_values(live) | {"use_sim_time": True}))
                 policy.transition(player, Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE)
             player.wait_for_policy()
