@@ -25,7 +25,7 @@ from sqap_vla.nodes.spinning import spin_until
 
 logger = logging.getLogger(__name__)
 
-DISCOVERY_S = 2.0
+DISCOVERY_S = 5.0  # a node that is missed would be started a second time
 TF_TIMEOUT_S = 0.25  # transforms are sent before their image; on a busy machine they may be heard a little after it
 MUST_AGREE = ("method", "seed", "unnorm_key", "step_s", *PARAMETER_NAMES.values())
 
