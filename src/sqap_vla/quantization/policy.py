@@ -1,0 +1,145 @@
+# Copyright 2026 The sqap_vla Authors
+# SPDX-License-Identifier: Apache-2.0
+"""Which layer runs in how many bits, and everything else a quantized model is made by.
+
+A policy is an ordered list of rules, a name pattern and a precision each; the first that matches a linear layer's name
+decides. Names are CogAct's module names, patterns are the shell's, with * going over dots:
+
+    llm_backbone.llm.model.layers.*.mlp.down_proj=w4a8        *.layers.0.*=w8a8        action_model.*=bf16
+
+Rules of one's own come before the default ones: vision, projector and head are not quantized (bf16: they keep the
+model's dtype), everything else, the linears of the decoder, is w4a4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from typing import Any
+
+from sqap_vla.quantization.linear import LinearSpec
+from sqap_vla.quantization.quantizer import Granularity, Precision
+from sqap_vla.quantization.rotation import Rotation, RotationKind
+
+DEFAULT_RULES = (
+    ("vision_backbone.*", Precision.BF16),
+    ("projector.*", Precision.BF16),
+    ("action_model.*", Precision.BF16),
+    ("*", Precision.W4A4),
+)
+
+
+@dataclass(frozen=True)
+class PrecisionPolicy:
+    """rules: (pattern, precision), in order, put before DEFAULT_RULES. Raises ValueError for an unknown precision."""
+
+    rules: tuple[tuple[str, Precision], ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "rules", tuple(_rule(pattern, precision) for pattern, precision in self.rules))
+
+    @classmethod
+    def parse(cls, texts: Iterable[str]) -> PrecisionPolicy:
+        """Of texts `pattern=precision`. Raises ValueError for a text of another form."""
+        rules = []
+        for text in texts:
+            pattern, equals, precision = text.partition("=")
+            if not equals:
+                raise ValueError(f"policy rule {text!r} has no '='; write pattern=precision, as *.down_proj=w4a8")
+            rules.append((pattern.strip(), precision.strip()))
+        return cls(tuple(rules))
+
+    def precision_of(self, layer: str) -> Precision:
+        """Of a linear layer by its full name."""
+        return next(precision for pattern, precision in (*self.rules, *DEFAULT_RULES) if fnmatchcase(layer, pattern))
+
+    def check(self, layers: Iterable[str]) -> None:
+        """Raises ValueError if a rule of one's own matches none of the layers: most likely it is misspelt."""
+        layers = list(layers)
+        for pattern, _ in self.rules:
+            if not any(fnmatchcase(layer, pattern) for layer in layers):
+                raise ValueError(
+                    f"policy rule {pattern!r} matches no linear layer; their names are like {layers[0]}, {layers[-1]}"
+                )
+
+
+@dataclass(frozen=True)
+class QuantizationConfig:
+    """A quantized model's recipe. group_size: of weights; None is one scale for each output channel.
+
+    Raises ValueError for values that do not exist or do not go together.
+    """
+
+    policy: PrecisionPolicy = field(default_factory=PrecisionPolicy)
+    rotation: Rotation = field(default_factory=Rotation)
+    granularity: Granularity = Granularity.TOKEN
+    group_size: int | None = None
+    clip_search: bool = True
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "granularity", Granularity(self.granularity))
+        _ = LinearSpec(Precision.W4A4, self.granularity, self.group_size, self.clip_search)
+
+    def spec_of(self, layer: str) -> LinearSpec | None:
+        """Of a linear layer by its full name; None if it is not quantized."""
+        precision = self.policy.precision_of(layer)
+        if not precision.is_quantized:
+            return None
+        return LinearSpec(precision, self.granularity, self.group_size, self.clip_search)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON, as a manifest has it."""
+        return {
+            "policy": [f"{pattern}={precision.value}" for pattern, precision in self.policy.rules],
+            "rotation": {
+                "kind": self.rotation.kind.value,
+                "fold_norms": self.rotation.fold_norms,
+                "seed": self.rotation.seed,
+            },
+            "granularity": self.granularity.value,
+            "group_size": self.group_size,
+            "clip_search": self.clip_search,
+        }
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> QuantizationConfig:
+        """The inverse of `to_dict`. Raises ValueError for anything else."""
+        try:
+            return cls(
+                **{
+                    **content,
+                    "policy": PrecisionPolicy.parse(content["policy"]),
+                    "rotation": Rotation(**content["rotation"]),
+                }
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"not a quantization config: {error!r}") from error
+
+
+PRESETS = {
+    # What measures best without training.
+    "default": QuantizationConfig(rotation=Rotation(RotationKind.FULL), granularity=Granularity.TOKEN),
+    # What the paper says, as far as it says it: eq. 6, norms as they are, one scale for a tensor.
+    "paper": QuantizationConfig(
+        rotation=Rotation(RotationKind.QK_INPUT, fold_norms=False), granularity=Granularity.TENSOR
+    ),
+}
+
+
+def preset(name: str, **changes: Any) -> QuantizationConfig:
+    """A preset, with fields replaced. Raises ValueError for an unknown name."""
+    if name not in PRESETS:
+        raise ValueError(f"quantization preset is {name!r}; there are {', '.join(PRESETS)}")
+    return replace(PRESETS[name], **changes)
+
+
+def _rule(pattern: str, precision: str | Precision) -> tuple[str, Precision]:
+    if not pattern:
+        raise ValueError("a policy rule has an empty pattern; write * for every layer")
+    try:
+        return pattern, Precision(precision)
+    except ValueError as error:
+        raise ValueError(
+            f"policy rule {pattern}={precision}: precisions are {', '.join(each.value for each in Precision)}"
+        ) from error
