@@ -70,20 +70,10 @@ def test_live_is_offline_bit_for_bit_though_a_frame_is_garbage_and_one_comes_twi
         assert "image_encoding" in json.dumps(skipped(out)) and "image_out_of_order" in json.dumps(skipped(out))
 
 
-def test_compressed_images_in_sqlite3_without_intrinsics_are_the_same_too(replay: Replay, tmp_path: Path):
-    path = bag(tmp_path / "bag", storage="sqlite3", transport="compressed", without=["/camera/camera_info"])
-    offline, live = replay.both(path, "--method", "random")
-    assert same_steps(offline, live)
-    assert [row.fallback for row in read_steps(live / "steps.csv")] == [""] * FRAMES, "random needs no geometry"
-
-
-# A policy that runs already
-
-
 def test_a_policy_that_runs_is_used_where_it_is_set_up_alike_and_moves_nothing(
     replay: Replay, small_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ):
-    """Options of the method are left unset on both sides."""
+    """Compressed images in sqlite3; options of the method are left unset on both sides."""
     parameters = {
         **{name: value for name, value in PARAMETERS.items() if name not in ("ddim_steps", "pruning_ratio")},
         "checkpoint": str(small_checkpoint),
@@ -91,10 +81,11 @@ def test_a_policy_that_runs_is_used_where_it_is_set_up_alike_and_moves_nothing(
         "use_sim_time": True,
         "dry_run": False,
         "image_topic": "/camera/image_raw",
+        "image_transport": "compressed",
         "camera_info_topic": "/camera/camera_info",
         "sensor_reliability": "reliable",
     }
-    path = bag(tmp_path / "bag")
+    path = bag(tmp_path / "bag", storage="sqlite3", transport="compressed")
     context = Context()
     rclpy.init(context=context, domain_id=int(os.environ["ROS_DOMAIN_ID"]))
     helper = Node("helper", context=context)
