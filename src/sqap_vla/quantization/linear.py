@@ -11,10 +11,6 @@ Buffers, and so the state dict (no float copy of the weight is kept):
 
 `quantized_tensors` makes them of one float weight, for a converter that never builds the model; a layer made by the
 constructor has them empty, to be loaded.
-
-Measured on two cores of an AMD EPYC (Zen 5, AVX-512 VNNI), torch 2.13, other work on the machine; best of several, ms:
-
-TABLE
 """
 
 from __future__ import annotations
