@@ -20,12 +20,14 @@ from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleState
 from rclpy.node import Node
+from rclpy.parameter import Parameter
 
 from sqap_vla.nodes import model_loading
 from sqap_vla.nodes.diagnostics import DiagnosticsNode
 from sqap_vla.nodes.model_loading import announced_artifact
+from sqap_vla.nodes.parameters import declare
 from sqap_vla.nodes.policy_parameters import PolicyParameters
-from sqap_vla.nodes.replay_policy import MUST_AGREE, check_running_policy
+from sqap_vla.nodes.replay_policy import check_running_policy
 
 UNCONFIGURED = LifecycleState(state_id=State.PRIMARY_STATE_UNCONFIGURED, label="unconfigured")
 
@@ -62,11 +64,11 @@ def test_waiting_for_a_manifest_ends_when_the_process_is_to_end(context: Context
                                                  ({"seed": 7}, "seed is 7 there")])  # fmt: skip
 def test_a_running_policy_is_fed_a_recording_only_if_it_moves_nothing(context: Context, different: dict, says: str):
     params = replace(PolicyParameters(), unnorm_key="bridge_orig", dry_run=True)
-    policy = Node("policy", context=context, namespace="/foreign_messages")
-    values = {name: getattr(params, name) for name in (*MUST_AGREE, "dry_run")} | different
-    for name, value in values.items():
-        policy.declare_parameter(name, value)
-    policy.set_parameters([rclpy.parameter.Parameter("use_sim_time", value=True)])
+    values = {"unnorm_key": "bridge_orig", "dry_run": True} | different
+    overrides = [Parameter(name, value=value) for name, value in values.items()]
+    policy = Node("policy", context=context, namespace="/foreign_messages", parameter_overrides=overrides)
+    declare(policy, PolicyParameters)
+    policy.set_parameters([Parameter("use_sim_time", value=True)])
     executor = SingleThreadedExecutor(context=context)
     executor.add_node(policy)
     ended = threading.Event()
