@@ -97,6 +97,7 @@ def test_a_point_lands_on_the_same_place_of_the_part_that_is_sent(binning: tuple
         ({"k": [500.0, 3.0, *K[2:]]}, "without skew"),
         ({"d": [math.nan] * 5}, "not finite"),
         ({"d": [0.1] * 7}, "7 coefficients"),
+        ({"d": [1e200, 0.0, 0.0, 0.0, 1e200]}, "no calibration"),
         ({"distortion_model": "fov"}, "'fov' is not supported"),
         ({"width": 0}, "0x480"),
         ({"binning_x": 1000}, "0x480"),
@@ -125,7 +126,7 @@ SIZE = st.one_of(st.integers(0, 700), st.integers(0, 2**32 - 1))
     ),
     rectified=st.booleans(),
 )
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=1000, deadline=None)
 def test_any_camera_info_is_taken_or_refused_and_projects(msg: CameraInfo, rectified: bool):
     try:
         camera = camera_from_info(msg, rectified)

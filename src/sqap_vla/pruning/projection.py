@@ -26,6 +26,7 @@ COEFFICIENT_COUNTS: dict[str, tuple[int, ...]] = {
     "rational_polynomial": (8, 12, 14),  # k1 k2 p1 p2 k3 k4 k5 k6, thin prism s1..s4, tilt tx ty
     "equidistant": (4,),  # Kannala-Brandt fisheye
 }
+MAX_COEFFICIENT = 1e6  # beyond it is no calibration, and products of coefficients would overflow
 MIN_DEPTH_M = 1e-6  # nearer to the camera plane than this counts as behind: the pixel would be rounding error
 
 
@@ -56,6 +57,8 @@ class CameraModel:
                 f"camera_info holds a value that is not finite (K {matrix.ravel().tolist()}, "
                 f"D {list(distortion)}); calibrate the camera or publish without camera_info"
             )
+        if any(abs(value) > MAX_COEFFICIENT for value in distortion):
+            raise ValueError(f"D is {list(distortion)}; a coefficient beyond {MAX_COEFFICIENT:g} is no calibration")
         if matrix[0, 0] <= 0 or matrix[1, 1] <= 0:
             raise ValueError(
                 f"focal lengths are {matrix[0, 0]:g} and {matrix[1, 1]:g} px; both must be "
