@@ -58,6 +58,15 @@ class TestForward:
         expected = quantize_input(x, spec.activation).dequantize().double() @ weight.double().t() + layer.bias.double()
         torch.testing.assert_close(layer(x).double(), expected, atol=1e-5, rtol=1e-5)
 
+    def test_bias_correction_keeps_the_mean_output(self):
+        linear, x = float_linear(True), torch.randn(64, 256) + torch.linspace(-2, 2, 256)
+        spec = LinearSpec("w4a8", bias_correction=True)
+        layer = QuantizedLinear.from_float(linear, spec, input_mean=x.mean(0))
+        plain = QuantizedLinear.from_float(linear, LinearSpec("w4a8"))
+        drift, plain_drift = ((each(x) - linear(x)).mean(0).square().mean().sqrt() for each in (layer, plain))
+        assert drift < 0.1 * plain_drift
+        assert sqnr_db(linear(x), layer(x)) > sqnr_db(linear(x), plain(x)) + 2
+
     def test_fixed_channel_scales_follow_the_channels(self):
         x = torch.randn(64, 256) * torch.logspace(-1, 1, 256)
         linear = float_linear()
@@ -105,17 +114,21 @@ class TestStorage:
 
     @pytest.mark.parametrize("granularity", ["token", "channel"])
     @pytest.mark.parametrize("group_size", [None, 64])
+    @pytest.mark.parametrize(("bias", "correction"), [(False, False), (True, False), (False, True), (True, True)])
     @pytest.mark.parametrize("precision", PRECISIONS)
-    def test_tensors_made_without_the_module_fit_an_empty_one(self, precision, group_size, granularity):
-        spec = LinearSpec(precision, granularity, group_size)
-        linear, x = float_linear(True), torch.randn(4, 256)
+    def test_tensors_made_without_the_module_fit_an_empty_one(
+        self, precision, group_size, granularity, bias, correction
+    ):
+        spec = LinearSpec(precision, granularity, group_size, bias_correction=correction)
+        linear, x = float_linear(bias), torch.randn(4, 256)
         scale = channel_scale(x.abs().amax(0), 8) if granularity == "channel" else None
-        empty = QuantizedLinear(256, 96, spec, bias=True, device="meta")
+        mean = x.mean(0) if correction else None
+        empty = QuantizedLinear(256, 96, spec, bias=bias, device="meta")
         expected = {name: (tensor.dtype, tensor.shape) for name, tensor in empty.state_dict().items()}
-        tensors = quantized_tensors(linear.weight, spec, linear.bias, scale)
+        tensors = quantized_tensors(linear.weight, spec, linear.bias, scale, mean)
         assert {name: (tensor.dtype, tensor.shape) for name, tensor in tensors.items()} == expected
         empty.load_state_dict(tensors, assign=True)
-        assert torch.equal(empty(x), QuantizedLinear.from_float(linear, spec, scale)(x))
+        assert torch.equal(empty(x), QuantizedLinear.from_float(linear, spec, scale, mean)(x))
 
     def test_integers_are_those_of_the_packed_weight(self):
         layer = QuantizedLinear.from_float(float_linear(), LinearSpec("w4a8"))
@@ -138,6 +151,8 @@ class TestStorage:
             QuantizedLinear.from_float(float_linear(), LinearSpec("w4a4", "channel"))
         with pytest.raises(ValueError, match="channel scales are given"):
             QuantizedLinear.from_float(float_linear(), LinearSpec("w4a4"), torch.ones(256))
+        with pytest.raises(ValueError, match="input means are missing"):
+            QuantizedLinear.from_float(float_linear(), LinearSpec("w4a4", bias_correction=True))
 
     def test_bf16_is_no_integer_format(self):
         with pytest.raises(ValueError, match="leave such a layer as it is"):

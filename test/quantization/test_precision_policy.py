@@ -104,7 +104,7 @@ class TestConfig:
         assert preset("paper").rotation == Rotation("qk_input", fold_norms=False)
         assert preset("paper").granularity is Granularity.TENSOR
         assert preset("default", group_size=128).group_size == 128
-        with pytest.raises(ValueError, match="'quarot'; there are default, paper"):
+        with pytest.raises(ValueError, match="'quarot'; there are default, calibrated, paper"):
             preset("quarot")
 
     @pytest.mark.parametrize("config", [*PRESETS.values(), QuantizationConfig(PrecisionPolicy.parse(["*=w8a8"]))])
@@ -168,9 +168,7 @@ class TestQuantizeModel:
         assert sqnr_db(*outputs) > 22
         assert sqnr_db(*scores) > 22
 
-    @pytest.mark.parametrize(
-        "config", [*PRESETS.values(), preset("default", group_size=8)], ids=["default", "paper", "groups"]
-    )
+    @pytest.mark.parametrize("config", [preset("default"), preset("paper"), preset("default", group_size=8)])
     def test_tensor_by_tensor_gives_the_same_model(self, demo, fused, config):
         """The way of a converter: an empty model, and no tensor but the one at hand."""
         model = build_on_meta(demo.config)
@@ -188,11 +186,22 @@ class TestQuantizeModel:
         model.load_state_dict(tensors, assign=True)
         assert torch.equal(cognition(model, fused), cognition(quantized(demo, config), fused))
 
-    def test_calibration_belongs_to_channel_granularity(self, demo, fused):
-        with pytest.raises(ValueError, match="granularity is channel and calibration frames are not given"):
-            quantized(demo, preset("default", granularity="channel"))
-        with pytest.raises(ValueError, match="granularity is token and calibration frames are given"):
+    def test_calibration_frames_are_given_where_they_are_needed(self, demo, fused):
+        for config in (preset("default", granularity="channel"), preset("calibrated")):
+            with pytest.raises(ValueError, match="calibration frames are not given"):
+                quantized(demo, config)
+        with pytest.raises(ValueError, match="calibration frames are given for granularity token"):
             quantized(demo, preset("default"), fused)
+
+    def test_bias_correction_helps_on_frames_it_was_not_calibrated_on(self, demo, fused):
+        frames = [torch.randn(1, 256, 136, generator=torch.Generator().manual_seed(seed)) for seed in (1, 2, 3)]
+        plain, corrected = quantized(demo, preset("default")), quantized(demo, preset("calibrated"), fused)
+        gains = [
+            sqnr_db(cognition(demo, frame), cognition(corrected, frame))
+            - sqnr_db(cognition(demo, frame), cognition(plain, frame))
+            for frame in frames
+        ]
+        assert sum(gains) / len(gains) > 1
 
     def test_a_layer_that_does_not_fit_is_named(self, demo):
         with pytest.raises(ValueError, match=r"layers.0.mlp.down_proj: 344 inputs do not divide into groups of 128"):

@@ -125,6 +125,11 @@ class TestActivations:
         with pytest.raises(ValueError, match="not finite"):
             channel_scale(torch.tensor([math.nan]), 4)
 
+    def test_only_four_bits_are_clipped(self):
+        x = torch.tensor([[7.0, 3.5, 1.0]])
+        assert quantize_input(x, ActivationSpec(4, clip_ratio=0.5)).values.tolist() == [[7, 7, 2]]
+        assert quantize_input(x, ActivationSpec(8, clip_ratio=0.5)).values.tolist() == [[127, 64, 18]]
+
     @pytest.mark.parametrize("spec", [TOKEN4, TENSOR4])
     def test_zero_tokens_have_scale_one(self, spec):
         quantized = quantize_input(torch.zeros(2, 8), spec)
@@ -158,7 +163,13 @@ class TestSpecs:
 
     @pytest.mark.parametrize(
         "build",
-        [lambda: WeightSpec(3), lambda: WeightSpec(4, 1), lambda: ActivationSpec(16), lambda: ActivationSpec(4, "row")],
+        [
+            lambda: WeightSpec(3),
+            lambda: WeightSpec(4, 1),
+            lambda: ActivationSpec(16),
+            lambda: ActivationSpec(4, clip_ratio=0.0),
+            lambda: ActivationSpec(4, "row"),
+        ],
     )
     def test_what_does_not_exist_is_refused(self, build):
         with pytest.raises(ValueError):

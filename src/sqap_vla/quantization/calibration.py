@@ -1,10 +1,13 @@
 # Copyright 2026 The sqap_vla Authors
 # SPDX-License-Identifier: Apache-2.0
-"""Largest magnitude of every input channel on calibration frames, for activation granularity `channel`."""
+"""What every linear reads on calibration frames: each input channel's largest magnitude, for activation granularity
+`channel`, and its mean, for bias correction. One forward pass, no training.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -23,33 +26,63 @@ def input_group(layer: str) -> str:
     return f"{parent}.{'+'.join(sorted(together))}"
 
 
-def input_magnitudes(model: nn.Module, names: Iterable[str], run: Callable[[], object]) -> dict[str, Tensor]:
+@dataclass(frozen=True)
+class InputStatistics:
+    """Of what a linear reads behind its own rotation, channel by channel, float32 [K]. magnitude: the largest, of all
+    layers that read the same tensor in the same way. mean: of all tokens, this layer's own.
+    """
+
+    magnitude: Tensor
+    mean: Tensor
+
+
+@dataclass
+class _Sums:
+    magnitude: Tensor
+    total: Tensor
+    tokens: int
+
+    def add(self, x: Tensor) -> None:
+        """x [T, K]."""
+        self.magnitude = torch.maximum(self.magnitude, x.abs().amax(0))
+        self.total = self.total + x.sum(0, dtype=torch.float64)
+        self.tokens += x.shape[0]
+
+
+def input_statistics(model: nn.Module, names: Iterable[str], run: Callable[[], object]) -> dict[str, InputStatistics]:
     """Run the float model, rotated or not, and note what its linears read.
 
-    names: full names of the linears. run: passes calibration frames through the model, all that matter. Returns, by
-    name, float32 [K] on the CPU: channel by channel, behind the layer's own rotation, the largest magnitude over all
-    tokens, and over those of the layers that read the same tensor in the same way. Raises ValueError if one was never
-    run.
+    names: full names of the linears. run: passes calibration frames through the model, all that matter. Returns the
+    statistics by name, on the layers' device. Raises ValueError if one of them was never run.
     """
     layers: dict[str, nn.Linear] = {name: model.get_submodule(name) for name in names}
-    found: dict[object, Tensor] = {}
+    sums: dict[str, _Sums] = {}
 
-    def observe(key: object) -> Callable[[nn.Linear, tuple[Tensor]], None]:
+    def observe(name: str) -> Callable[[nn.Linear, tuple[Tensor]], None]:
         def hook(layer: nn.Linear, arguments: tuple[Tensor]) -> None:
             x = layer.rotated(arguments[0]) if isinstance(layer, RotatedLinear) else arguments[0]
-            magnitude = x.detach().abs().flatten(0, -2).amax(0).float().cpu()  # [K]
-            found[key] = torch.maximum(found[key], magnitude) if key in found else magnitude
+            x = x.detach().flatten(0, -2).float()  # [T, K]
+            if name not in sums:
+                sums[name] = _Sums(x.new_zeros(x.shape[1]), x.new_zeros(x.shape[1], dtype=torch.float64), 0)
+            sums[name].add(x)
 
         return hook
 
-    keys = {name: (input_group(name), getattr(layer, "rotation", None)) for name, layer in layers.items()}
-    handles = [layer.register_forward_pre_hook(observe(keys[name])) for name, layer in layers.items()]
+    handles = [layer.register_forward_pre_hook(observe(name)) for name, layer in layers.items()]
     try:
         run()
     finally:
         for handle in handles:
             handle.remove()
-    idle = [name for name, key in keys.items() if key not in found]
+    idle = [name for name in layers if name not in sums]
     if idle:
         raise ValueError(f"calibration never ran {len(idle)} layers, {idle[0]} among them; run whole frames through it")
-    return {name: found[key] for name, key in keys.items()}
+    largest: dict[object, Tensor] = {}
+    keys = {name: (input_group(name), getattr(layer, "rotation", None)) for name, layer in layers.items()}
+    for name, key in keys.items():
+        magnitude = sums[name].magnitude
+        largest[key] = torch.maximum(largest[key], magnitude) if key in largest else magnitude
+    return {
+        name: InputStatistics(largest[key], (sums[name].total / sums[name].tokens).float())
+        for name, key in keys.items()
+    }

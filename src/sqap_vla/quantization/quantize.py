@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from sqap_vla.cogact.model import CogAct
 from sqap_vla.quantization.backends.registry import AUTO
-from sqap_vla.quantization.calibration import input_group, input_magnitudes
+from sqap_vla.quantization.calibration import input_group, input_statistics
 from sqap_vla.quantization.linear import LinearSpec, QuantizedLinear
 from sqap_vla.quantization.online import RotatedLinear, SharedInput
 from sqap_vla.quantization.policy import QuantizationConfig
@@ -30,27 +30,30 @@ def quantize_model(
 ) -> None:
     """Rotate and quantize a float model in place.
 
-    calibrate: for granularity channel, and only then: passes calibration frames through `model`, which is rotated by
-    then. backend: of the integer products. Raises ValueError if the policy, the calibration or a layer's sizes do not
-    fit.
+    calibrate: passes calibration frames through `model`, which is rotated by then; for configs that need it, and no
+    others. backend: of the integer products. Raises ValueError if the policy, the calibration or a layer's sizes do
+    not fit; the model is then of no further use.
     """
-    if (calibrate is not None) != (config.granularity is Granularity.CHANNEL):
+    if (calibrate is not None) != config.needs_calibration:
         raise ValueError(
-            f"granularity is {config.granularity.value} and calibration frames are "
-            f"{'not ' if calibrate is None else ''}given; channel needs them, the others find their scales themselves"
+            f"calibration frames are {'not ' if calibrate is None else ''}given for granularity "
+            f"{config.granularity.value}, bias_correction {config.bias_correction}; channel and bias_correction need "
+            "them, nothing else does"
         )
     specs = layer_specs(model, config)
     rotate_model(model, config.rotation)
-    magnitudes = input_magnitudes(model, specs, calibrate) if calibrate is not None else {}
+    statistics = input_statistics(model, specs, calibrate) if calibrate is not None else {}
     before = _weight_bytes(model)
     shares: dict[object, SharedInput[QuantizedInput]] = {}
     for name, spec in specs.items():
         layer = model.get_submodule(name)
-        scale = None
-        if name in magnitudes:
-            scale = channel_scale(magnitudes[name], spec.precision.activation_bits).to(layer.weight.device)
+        scale = mean = None
+        if config.granularity is Granularity.CHANNEL:
+            scale = channel_scale(statistics[name].magnitude, spec.precision.activation_bits)
+        if config.bias_correction:
+            mean = statistics[name].mean
         try:
-            quantized = QuantizedLinear.from_float(layer, spec, scale, _share(shares, name, layer, spec), backend)
+            quantized = QuantizedLinear.from_float(layer, spec, scale, mean, _share(shares, name, layer, spec), backend)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
         model.set_submodule(name, quantized)

@@ -10,8 +10,9 @@ range / largest integer; the range is the channel's largest magnitude times the 
 the smallest squared error, since in four bits a few clipped weights cost less than a coarse step for all.
 
 Activations [..., K] are quantized as they come, with one scale for the whole tensor (of one call: rows of a batch share
-it) or one for each token; or by one fixed scale for each input channel, found on calibration frames. Fixed scales
-must leave the product before it is summed over K, so they are multiplied into the weights before these are
+it) or one for each token; or by one fixed scale for each input channel, found on calibration frames. In four bits the
+range of the former is `clip_ratio` of the largest magnitude, as a search in every token would cost too much. Fixed
+scales must leave the product before it is summed over K, so they are multiplied into the weights before these are
 quantized (`fold_input_scale`), and what remains of an activation's scale is 1.
 
 Zeros: a channel, group or token of zeros has scale 1 and values 0. NaN, infinity: in weights, ValueError; an
@@ -83,13 +84,18 @@ class WeightSpec:
 
 @dataclass(frozen=True)
 class ActivationSpec:
-    """bits: 4 or 8. granularity: what shares a scale."""
+    """bits: 4 or 8. granularity: what shares a scale. clip_ratio: range over largest magnitude, for tensor and token in
+    four bits; 8 bits and fixed scales are not clipped.
+    """
 
     bits: int
     granularity: Granularity = Granularity.TOKEN
+    clip_ratio: float = 1.0
 
     def __post_init__(self) -> None:
         _check_bits(self.bits)
+        if not 0 < self.clip_ratio <= 1:
+            raise ValueError(f"clip_ratio of activations is {self.clip_ratio}; it must be in (0, 1], 1 clips nothing")
         object.__setattr__(self, "granularity", Granularity(self.granularity))
 
 
@@ -161,7 +167,8 @@ def quantize_input(x: Tensor, spec: ActivationSpec, channel_scale: Tensor | None
     magnitude = wide.abs().amax(-1, keepdim=True)  # [M, 1]; NaN where the token has one
     if spec.granularity is Granularity.TENSOR:
         magnitude = magnitude.amax(0, keepdim=True).expand_as(magnitude)
-    scale = torch.ones_like(magnitude) if by_channel else _scale(magnitude, spec.bits)
+    clip = spec.clip_ratio if spec.bits == 4 else 1.0
+    scale = torch.ones_like(magnitude) if by_channel else _scale(magnitude * clip, spec.bits)
     values = _round(wide, scale, spec.bits)
     return QuantizedInput(values, torch.where(magnitude.isfinite(), scale, torch.nan))
 
