@@ -36,5 +36,5 @@ test: venv-complete ## run every test
 	@$(BIN)/python -m pytest -n 2 $(ARGS)
 
 clean: ## remove the environment and everything made by running and building
-	rm -rf $(VENV) build install log out .pytest_cache .hypothesis src/*.egg-info
+	rm -rf $(VENV) build install log out site .pytest_cache .hypothesis src/*.egg-info
 	find src test docker launch -name __pycache__ -type d -prune -exec rm -rf {} +
