@@ -160,10 +160,8 @@ class QuantizedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         backend = select_backend(x.device, self.backend)
-        y = backend.linear(self.quantize(x), self.integer_weight, self.weight_scale)  # [M, N]
-        if self.bias is not None:
-            y += self.bias
-        return y.to(x.dtype).unflatten(0, x.shape[:-1])
+        y = backend.linear(self.quantize(x), self.integer_weight, self.weight_scale, self.bias, x.dtype)  # [M, N]
+        return y.unflatten(0, x.shape[:-1])
 
     def extra_repr(self) -> str:
         rotation = "" if self.rotation is None else f", {self.rotation}"

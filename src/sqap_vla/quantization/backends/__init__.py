@@ -4,7 +4,7 @@
 
 A backend multiplies integers exactly: `accumulate` gives the int32 sums, and they are the same to the last bit in all
 of them. Everything else is shared, in `Backend.linear`: the sums become float32 and are multiplied by the scales, in
-one order. A backend whose kernel does that on the fly overrides `linear` too.
+one order, then the bias is added. A backend whose kernel does that on the fly overrides `linear` too.
 """
 
 from __future__ import annotations
@@ -34,19 +34,30 @@ class Backend(ABC):
         x is in [-127, 127]; with IntegerWeight's limit on K no sum overflows.
         """
 
-    def linear(self, x: QuantizedInput, weight: IntegerWeight, weight_scale: Tensor) -> Tensor:
-        """x [M, K], weight [N, K], its scales [N, G] -> float32 [M, N].
+    def linear(
+        self,
+        x: QuantizedInput,
+        weight: IntegerWeight,
+        weight_scale: Tensor,
+        bias: Tensor | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> Tensor:
+        """x [M, K], weight [N, K], its scales [N, G], bias [N] -> [M, N] of `dtype`, computed in float32.
 
         With groups, each has its accumulators, and their scaled sums are added in order.
         """
         groups = weight_scale.shape[1]
         scales = weight_scale.float().t()  # [G, N]
         if groups == 1:
-            return self.accumulate(x.values, weight).float().mul_(scales).mul_(x.scale)
-        size = weight.inputs // groups
-        total = torch.zeros(x.values.shape[0], weight.outputs, device=x.values.device)  # [M, N]
-        for group in range(groups):
-            start, stop = group * size, (group + 1) * size
-            sums = self.accumulate(x.values[:, start:stop], weight.columns(start, stop))
-            total += sums.float().mul_(scales[group])
-        return total.mul_(x.scale)
+            total = self.accumulate(x.values, weight).float().mul_(scales)  # [M, N]
+        else:
+            size = weight.inputs // groups
+            total = torch.zeros(x.values.shape[0], weight.outputs, device=x.values.device)
+            for group in range(groups):
+                start, stop = group * size, (group + 1) * size
+                sums = self.accumulate(x.values[:, start:stop], weight.columns(start, stop))
+                total += sums.float().mul_(scales[group])
+        total.mul_(x.scale)
+        if bias is not None:
+            total += bias
+        return total.to(dtype)

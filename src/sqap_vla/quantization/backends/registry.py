@@ -16,6 +16,7 @@ import torch
 from sqap_vla.quantization.backends import Backend
 from sqap_vla.quantization.backends.int8 import Int8Backend
 from sqap_vla.quantization.backends.reference import ReferenceBackend
+from sqap_vla.quantization.backends.simd import SimdBackend
 from sqap_vla.quantization.packing import IntegerWeight
 from sqap_vla.quantization.quantizer import largest
 
@@ -24,7 +25,7 @@ logger = logging.getLogger(__name__)
 AUTO = "auto"
 
 _REFERENCE = ReferenceBackend()
-_backends: list[Backend] = [Int8Backend(), _REFERENCE]  # fastest first
+_backends: list[Backend] = [SimdBackend(), Int8Backend(), _REFERENCE]  # fastest first
 
 
 class BackendError(RuntimeError):
