@@ -51,6 +51,7 @@ setup(
             "model_loader_node = sqap_vla.nodes.model_loader:main",
             "diagnostics_node = sqap_vla.nodes.diagnostics:main",
             "tabletop_node = sqap_vla.nodes.tabletop:main",
+            "simpler_bridge_node = sqap_vla.nodes.simpler_bridge:main",
         ]
     },
 )

@@ -40,7 +40,7 @@ _log = logging.getLogger("mkdocs.hooks.site")
 
 
 def pages_in_order(paths: list[str]) -> list[str]:
-    """Pages as they shall appear: ORDER first, then the others by name. Pages of the API have a section of their own."""
+    """Pages as they shall appear, those of the API left out: ORDER first, then the others by name."""
     own = [path for path in paths if path.endswith(".md") and not path.startswith(API)]
     return sorted(own, key=lambda path: (ORDER.index(path) if path in ORDER else len(ORDER), path))
 

@@ -36,9 +36,10 @@ LATCHED = QoSProfile(depth=5, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
 class Client:
-    """A consumer of the tabletop; `wait` spins until a condition on what it has heard holds."""
+    """A consumer of a simulated robot; `wait` spins until a condition on what it has heard holds."""
 
-    def __init__(self, namespace: str) -> None:
+    def __init__(self, namespace: str, robot: str = "tabletop") -> None:
+        self.robot = robot
         self.context = Context()
         rclpy.init(context=self.context)
         self.node = Node("client", context=self.context, namespace=namespace)
@@ -51,8 +52,8 @@ class Client:
             (CameraInfo, "camera/camera_info", 10),
             (JointState, "joint_states", 50),
             (String, "instruction", LATCHED),
-            (Bool, "tabletop/success", LATCHED),
-            (String, "tabletop/episode", LATCHED),
+            (Bool, f"{robot}/success", LATCHED),
+            (String, f"{robot}/episode", LATCHED),
         ):
             messages = self.heard[topic] = []
             self.node.create_subscription(kind, topic, messages.append, profile)
@@ -66,7 +67,7 @@ class Client:
         deadline = time.monotonic() + TIMEOUT_S
         while not (result := condition()):
             assert time.monotonic() < deadline, f"timed out waiting for {what}"
-            assert process is None or process.poll() is None, "the tabletop process ended"
+            assert process is None or process.poll() is None, f"the {self.robot} process ended"
             self.executor.spin_once(timeout_sec=0.1)
         return result
 
@@ -111,14 +112,14 @@ class Client:
 
     def set_parameter(self, name: str, value: Any) -> Any:
         request = SetParameters.Request(parameters=[Parameter(name, value=value).to_parameter_msg()])
-        return self.call(SetParameters, "tabletop/set_parameters", request).results[0]
+        return self.call(SetParameters, f"{self.robot}/set_parameters", request).results[0]
 
     def trigger(self, service: str) -> Trigger.Response:
-        """Calls tabletop/reset or tabletop/step."""
-        return self.call(Trigger, f"tabletop/{service}", Trigger.Request())
+        """Calls a service of the robot, such as reset or step."""
+        return self.call(Trigger, f"{self.robot}/{service}", Trigger.Request())
 
     def episode(self) -> dict[str, Any]:
-        return json.loads(self.last("tabletop/episode").data)
+        return json.loads(self.last(f"{self.robot}/episode").data)
 
     def is_connected(self) -> bool:
         """Whether the tabletop hears this client; on the instruction topic it hears itself, too."""

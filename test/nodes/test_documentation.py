@@ -13,6 +13,7 @@ from sqap_vla.nodes.model_loader_parameters import ModelLoaderParameters
 from sqap_vla.nodes.parameter_files import build, read_parameter_file
 from sqap_vla.nodes.parameters import ros_name
 from sqap_vla.nodes.policy_parameters import PolicyParameters
+from sqap_vla.nodes.simpler_bridge_parameters import SimplerBridgeParameters
 from sqap_vla.nodes.tabletop_parameters import TabletopParameters
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -21,6 +22,7 @@ NODES = {
     "model_loader": ModelLoaderParameters,
     "diagnostics": DiagnosticsParameters,
     "tabletop": TabletopParameters,
+    "simpler_bridge": SimplerBridgeParameters,
 }
 
 

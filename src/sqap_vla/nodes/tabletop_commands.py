@@ -38,15 +38,19 @@ class CommandInput:
     def forget(self) -> None:
         """Back to no motion and an open gripper."""
         self._twist, self._twist_ns = np.zeros(6), -1
-        self.gripper_open, self._gripper_is_new = 1.0, False
+        self.gripper_open, self.gripper_is_new = 1.0, False
 
     def start_frame(self) -> None:
         """From here on `answers` waits for another gripper command."""
-        self._gripper_is_new = False
+        self.gripper_is_new = False
 
     def answers(self, frame_ns: int) -> bool:
         """Whether a twist stamped at or after `frame_ns` and a new gripper command have come."""
-        return self._gripper_is_new and self._twist_ns >= frame_ns
+        return self.gripper_is_new and self.has_twist_since(frame_ns)
+
+    def has_twist_since(self, frame_ns: int) -> bool:
+        """Whether a twist stamped at or after `frame_ns` has come."""
+        return self._twist_ns >= frame_ns
 
     def twist(self, now_ns: int) -> np.ndarray:
         """The twist [6] in m/s and rad/s that holds at `now_ns`; zero once it is too old."""
@@ -54,7 +58,7 @@ class CommandInput:
 
     def twist_since(self, frame_ns: int) -> np.ndarray:
         """The twist [6] stamped at or after `frame_ns`; zero where there is none."""
-        return self._twist if self._twist_ns >= frame_ns else np.zeros(6)
+        return self._twist if self.has_twist_since(frame_ns) else np.zeros(6)
 
     def _on_twist(self, msg: TwistStamped) -> None:
         linear, angular = msg.twist.linear, msg.twist.angular
@@ -73,7 +77,7 @@ class CommandInput:
         if len(msg.data) != 1 or not np.isfinite(msg.data[0]):
             self._refuse(f"gripper command is {list(msg.data)}; send one number from 0 (closed) to 1 (open)")
             return
-        self.gripper_open, self._gripper_is_new = float(np.clip(msg.data[0], 0.0, 1.0)), True
+        self.gripper_open, self.gripper_is_new = float(np.clip(msg.data[0], 0.0, 1.0)), True
 
     def _refuse(self, reason: str) -> None:
         self._logger.warning(f"command refused: {reason}", throttle_duration_sec=_WARN_EVERY_S)

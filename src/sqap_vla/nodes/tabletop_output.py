@@ -11,45 +11,18 @@ from __future__ import annotations
 
 import numpy as np
 from builtin_interfaces.msg import Time
-from geometry_msgs.msg import Transform, TransformStamped
 from rclpy.node import Node
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image, JointState
 from tf2_ros import TransformBroadcaster
 
 from sqap_vla.nodes import qos
-from sqap_vla.nodes.conversions import image_from_rgb, pose_from_matrix
+from sqap_vla.nodes.conversions import image_from_rgb
+from sqap_vla.nodes.robot_messages import camera_info_msg, transform_msg
 from sqap_vla.nodes.tabletop_parameters import TabletopParameters
 from sqap_vla.sim import TabletopEnv, intrinsics
 from sqap_vla.sim.camera import base_T_camera
 from sqap_vla.sim.scene import JOINTS
-
-
-def transform_msg(parent_T_child: np.ndarray, stamp: Time, parent: str, child: str) -> TransformStamped:
-    """TransformStamped of a pose [4, 4] of `child` in `parent`."""
-    pose, msg = pose_from_matrix(parent_T_child), TransformStamped()
-    msg.header.stamp, msg.header.frame_id, msg.child_frame_id = stamp, parent, child
-    msg.transform = Transform(rotation=pose.orientation)
-    msg.transform.translation.x, msg.transform.translation.y, msg.transform.translation.z = (
-        pose.position.x,
-        pose.position.y,
-        pose.position.z,
-    )
-    return msg
-
-
-def camera_info_msg(matrix: np.ndarray, width_px: int, height_px: int) -> CameraInfo:
-    """CameraInfo of an ideal pinhole with camera matrix [3, 3]; header left to the caller."""
-    projection = np.hstack([matrix, np.zeros((3, 1))])
-    return CameraInfo(
-        width=width_px,
-        height=height_px,
-        distortion_model="plumb_bob",
-        d=[0.0] * 5,
-        k=matrix.ravel().tolist(),
-        r=np.eye(3).ravel().tolist(),
-        p=projection.ravel().tolist(),
-    )
 
 
 class RobotOutput:
