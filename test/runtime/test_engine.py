@@ -200,3 +200,26 @@ def test_a_layer_that_the_network_does_not_have_is_refused(engine_for: Callable[
     with pytest.raises(ValueError, match="prune_layer is 8; the decoder has 8 layers"):
         engine_for("sqap", prune_layer=8)
     engine_for("dense", prune_layer=8)
+
+
+class TestBatch:
+    def test_each_chunk_is_the_one_that_infer_gives(self, engine_for: Callable[..., Engine]):
+        engine = engine_for("sqap", no_geometry="dense")
+        observations = [
+            SEEN,
+            WITHOUT[NO_CAMERA_INFO],  # not pruned, so it runs apart
+            replace(SEEN, instruction="open the top drawer", stamp_ns=STAMP_NS + 1),
+            replace(SEEN, camera_T_ee=camera_T_ee(x=0.2)),
+        ]
+        chunks = engine.predict_batch(observations)
+        for observation, chunk in zip(observations, chunks, strict=True):
+            alone = engine.infer(observation)
+            assert chunk.stamp_ns == observation.stamp_ns and chunk.fallback == alone.fallback
+            assert chunk.selection.kept.tolist() == alone.selection.kept.tolist()
+            np.testing.assert_allclose(chunk.actions, alone.actions, atol=1e-5)
+
+    def test_nothing_and_reuse_are_refused(self, engine_for: Callable[..., Engine]):
+        with pytest.raises(ValueError, match="no observations"):
+            engine_for("dense").predict_batch([])
+        with pytest.raises(ValueError, match="'vla_cache' follows one camera"):
+            engine_for("vla_cache").predict_batch([SEEN])

@@ -47,16 +47,36 @@ class ActionModel(nn.Module):
         the N - 1 after it add the same again (EfficientVLA, arXiv 2506.10100, eqs. 8 to 11); 1 runs them in all.
         Raises ValueError for an interval below 1.
         """
+        return self.sampler(ddim_steps, cfg_scale, cache_interval).trajectory(cognition, noise)
+
+    def sampler(self, ddim_steps: int, cfg_scale: float, cache_interval: int = 1) -> Sampler:
+        """What does not change from chunk to chunk, computed once, of the weights as they are now."""
+        return Sampler(self.net, ddim_steps, cfg_scale, cache_interval)
+
+
+class Sampler:
+    """DDIM with guidance over a DiT whose timestep embeddings and unconditional half are computed. It holds no buffers
+    of a call: the same sampler may be captured in a CUDA graph. See ActionModel.trajectory for the arguments.
+    """
+
+    def __init__(self, net: DiT, ddim_steps: int, cfg_scale: float, cache_interval: int = 1) -> None:
         if cache_interval < 1:
             raise ValueError(f"cache_interval is {cache_interval}; it must be >= 1 (1 caches nothing)")
-        net, schedule = self.net, ddim_schedule(ddim_steps)
+        self.net, self.schedule = net, ddim_schedule(ddim_steps)
+        self.cfg_scale, self.cache_interval = cfg_scale, cache_interval
+        device = net.positional_embedding.device
+        with torch.no_grad():
+            self._timesteps = net.t_embedder(torch.as_tensor(self.schedule.timesteps, device=device))  # [S, D]
+            self._unconditional = net.z_embedder(net.z_embedder.uncondition)  # [1, D]
+
+    def trajectory(self, cognition: Tensor, noise: Tensor) -> list[DdimStep]:
+        """cognition: float32 [B, token_size]. noise: float32 [B, T, C]."""
+        net, schedule, cfg_scale, cache_interval = self.net, self.schedule, self.cfg_scale, self.cache_interval
         guided = cfg_scale > 1.0
-        z = cognition[:, None]  # [B, 1, Z]
+        z_emb = net.z_embedder(cognition[:, None])  # [B, 1, D]
         if guided:
-            z = torch.cat([z, net.z_embedder.uncondition.expand_as(z)])  # [2B, 1, Z]
-        # Neither embedding depends on x: one pass for all steps instead of one for each.
-        z_emb = net.z_embedder(z)  # [2B or B, 1, D]
-        t_emb = net.t_embedder(torch.as_tensor(schedule.timesteps, device=noise.device))  # [S, D]
+            z_emb = torch.cat([z_emb, self._unconditional.expand_as(z_emb)])  # [2B, 1, D]
+        t_emb = self._timesteps
 
         added: Tensor | None = None  # what the blocks added to their input when they last ran
 

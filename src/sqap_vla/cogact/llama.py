@@ -15,6 +15,7 @@ Source: transformers/models/llama/modeling_llama.py.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -92,8 +93,8 @@ class LlamaDecoder(nn.Module):
         x = embeds
         hidden = [x]
         computed: list[int] = []
-        positions = torch.arange(tokens, device=x.device).expand(batch, -1)  # [B, T]
-        rope = rotary_tables(positions, self.config.head_dim, self.config.rope_theta, x.dtype)
+        rope = first_rotary_tables(tokens, self.config.head_dim, self.config.rope_theta, x.dtype, x.device)
+        rope = tuple(table.expand(batch, -1, -1) for table in rope)  # [B, T, d]
         for index, layer in enumerate(self.layers):
             if index == prune_layer:
                 selections = tuple(
@@ -228,6 +229,15 @@ def rotary_tables(positions: Tensor, head_dim: int, theta: float, dtype: torch.d
     angles = positions[..., None].float() * theta**-exponents  # [B, T, d / 2]
     angles = torch.cat([angles, angles], dim=-1)  # [B, T, d]
     return angles.cos().to(dtype), angles.sin().to(dtype)
+
+
+@functools.lru_cache(maxsize=32)
+def first_rotary_tables(
+    tokens: int, head_dim: int, theta: float, dtype: torch.dtype, device: torch.device
+) -> RotaryTables:
+    """`rotary_tables` of the positions 0 to tokens - 1, [1, T, d], made once. Read-only."""
+    with torch.inference_mode(False):  # it outlives the call, and may be used outside of inference mode later
+        return rotary_tables(torch.arange(tokens, device=device)[None], head_dim, theta, dtype)
 
 
 def take_rope(rope: RotaryTables, index: Tensor) -> RotaryTables:

@@ -70,13 +70,31 @@ class CogAct(nn.Module):
     def embed(self, visual: Tensor, input_ids: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
         """What the decoder is given: BOS, visual tokens, rest of the prompt, padded [B, T, D]; index of each row's
         last real token [B]."""
-        self._check_ids(input_ids, visual.shape[0])
+        padded, last_index = self.pad_ids(input_ids, visual.shape[:2])
+        return self.embed_ids(visual, padded.to(self.device)), last_index.to(self.device)
+
+    def pad_ids(
+        self, input_ids: Sequence[Sequence[int]], visual: Sequence[int], length: int | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Prompts -> ids padded on the right to `length` (the longest, by default), int64 [B, L], and the index of each
+        row's last real token among visual and text tokens, [B]; on the host.
+
+        visual: batch and number of visual tokens. Raises ValueError if the rows do not match, an id is not in the
+        vocabulary, or a prompt is longer than `length`.
+        """
+        batch, tokens = visual
+        self._check_ids(input_ids, batch)
         longest = max(map(len, input_ids))
-        padded = torch.tensor([[*ids, *[0] * (longest - len(ids))] for ids in input_ids], device=self.device)  # [B, L]
-        text = self.decoder.embed_tokens(padded)  # [B, L, D]
-        embeds = torch.cat([text[:, :1], visual, text[:, 1:]], dim=1)  # [B, T, D], T = N + L
-        last_index = torch.tensor([visual.shape[1] + len(ids) - 1 for ids in input_ids], device=self.device)  # [B]
-        return embeds, last_index
+        length = longest if length is None else length
+        if longest > length:
+            raise ValueError(f"a prompt has {longest} tokens; there is room for {length}: shorten the instruction")
+        padded = torch.tensor([[*ids, *[0] * (length - len(ids))] for ids in input_ids])
+        return padded, torch.tensor([tokens + len(ids) - 1 for ids in input_ids])
+
+    def embed_ids(self, visual: Tensor, ids: Tensor) -> Tensor:
+        """Visual tokens [B, N, D], padded ids [B, L] -> BOS, visual tokens, rest of the text [B, N + L, D]."""
+        text = self.decoder.embed_tokens(ids)  # [B, L, D]
+        return torch.cat([text[:, :1], visual, text[:, 1:]], dim=1)
 
     def sample_actions(
         self, cognition: Tensor, noise: Tensor, ddim_steps: int = 10, cfg_scale: float = 1.5, cache_interval: int = 1

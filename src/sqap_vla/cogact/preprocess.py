@@ -10,6 +10,8 @@ prismatic/models/backbones/vision/dinosiglip_vit.py, timm's data configs.
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import torch
 from PIL import Image
@@ -38,10 +40,22 @@ def resize(rgb: np.ndarray) -> np.ndarray:
 
 def normalize(picture: np.ndarray) -> tuple[Tensor, Tensor]:
     """Resized frame uint8 [224, 224, 3] -> (dino, siglip), float32 [3, 224, 224] each."""
-    pixels = torch.from_numpy(picture).permute(2, 0, 1).contiguous()  # uint8 [3, 224, 224]
-    pixels = pixels.to(torch.float32).div(255)
-    return _normalize(pixels, DINO_MEAN, DINO_STD), _normalize(pixels, SIGLIP_MEAN, SIGLIP_STD)
+    dino, siglip = normalize_pictures(torch.from_numpy(picture)[None])
+    return dino[0], siglip[0]
 
 
-def _normalize(pixels: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
-    return (pixels - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]  # [3, 224, 224]
+def normalize_pictures(pictures: Tensor) -> tuple[Tensor, Tensor]:
+    """Resized frames uint8 [B, 224, 224, 3] -> (dino, siglip), float32 [B, 3, 224, 224] each, on the same device."""
+    pixels = pictures.permute(0, 3, 1, 2).contiguous().to(torch.float32).div(255)
+    towers = ((DINO_MEAN, DINO_STD), (SIGLIP_MEAN, SIGLIP_STD))
+    dino, siglip = (
+        (pixels - _per_channel(mean, pixels.device)) / _per_channel(std, pixels.device) for mean, std in towers
+    )
+    return dino, siglip
+
+
+@functools.lru_cache(maxsize=32)
+def _per_channel(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """float32 [3, 1, 1], uploaded once."""
+    with torch.inference_mode(False):
+        return torch.tensor(values, device=device)[:, None, None]

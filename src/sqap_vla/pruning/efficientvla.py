@@ -66,10 +66,10 @@ class RelevanceDiversitySelector(TokenSelector):
 
         unit = F.normalize(features.float(), dim=1)
         distance = 1 - (unit @ unit[by_relevance[:keys]].T).amax(dim=1)  # [N]
-        distance[by_relevance[:relevant]] = -torch.inf  # chosen already
+        distance = distance.index_fill(0, by_relevance[:relevant], -torch.inf)  # chosen already
         diverse = torch.argsort(rank_descending(distance))[: budget - relevant]
 
         reason = torch.full((n,), Reason.OTHER, dtype=torch.uint8, device=ring.device)
-        reason[by_relevance[:relevant]] = Reason.ATTENTION
+        reason.index_fill_(0, by_relevance[:relevant], int(Reason.ATTENTION))
         kept = torch.cat([by_relevance[:relevant], diverse]).sort().values
         return TokenSelection(kept, reason[kept])

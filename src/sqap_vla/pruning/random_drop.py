@@ -19,6 +19,8 @@ from sqap_vla.pruning.selection import Reason, TokenSelection, TokenSelector, ch
 class RandomDropSelector(TokenSelector):
     """Keeps `budget` tokens, each set of that size equally likely, whatever attention and ring say."""
 
+    on_host = True
+
     def select(
         self, scores: Tensor | None, ring: Tensor, budget: int, seed: int, features: Tensor | None = None
     ) -> TokenSelection:

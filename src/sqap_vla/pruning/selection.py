@@ -68,12 +68,14 @@ class TokenSelector(Protocol):
     """A pruning method. Its result depends on its arguments alone.
 
     The flags say what it looks at; whoever calls it leaves out what it does not need. Derive from this class to
-    inherit the defaults.
+    inherit the defaults. A selector that is not `on_host` must not use its seed: captured in a CUDA graph, it would
+    draw the same for ever.
     """
 
     needs_scores: bool = False  # attention to the visual tokens
     needs_features: bool = False  # the visual tokens themselves
     needs_ring: bool = False  # the robot's geometry
+    on_host: bool = False  # draws from its seed; then it is called before the decoder runs, and sees no scores
 
     def select(
         self, scores: Tensor | None, ring: Tensor, budget: int, seed: int, features: Tensor | None = None

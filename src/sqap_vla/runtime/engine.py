@@ -10,20 +10,23 @@ tokens looks at the frames before as well, as far back as the last reset (frame_
 from __future__ import annotations
 
 import hashlib
+import time
+from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from sqap_vla.cogact.llama import Pruning
 from sqap_vla.cogact.model import CogAct
 from sqap_vla.cogact.normalization import ActionStatistics
-from sqap_vla.cogact.preprocess import normalize, resize
+from sqap_vla.cogact.preprocess import resize
 from sqap_vla.cogact.prompt import Tokenizer
 from sqap_vla.pruning.ring import Ring, ring_from_geometry
-from sqap_vla.pruning.selection import TokenSelection, keep_all
+from sqap_vla.quantization.linear import QuantizedLinear
+from sqap_vla.quantization.quantizer import Granularity
+from sqap_vla.runtime.captured import cuda_marks
 from sqap_vla.runtime.frame_memory import FrameMemory
 from sqap_vla.runtime.methods.base import Method
+from sqap_vla.runtime.pipeline import Frame, Pipeline
 from sqap_vla.runtime.timing import StageTimer
 from sqap_vla.runtime.types import ACTION_DIM, CHUNK_STEPS, ActionChunk, Observation, StageTimes
 
@@ -53,7 +56,8 @@ class Engine:
             model = method.reduction.apply(model, tokenizer)
         self.model, self.tokenizer, self.statistics, self.method = model, tokenizer, statistics, method
         self.step_s, self.seed, self.ddim_steps, self.cfg_scale = step_s, seed, ddim_steps, cfg_scale
-        self._synchronize = torch.cuda.synchronize if model.device.type == "cuda" else None
+        self._padding: int | None = 1 if _shares_scales_between_tokens(model) else None
+        self._pipelines: dict[int, Pipeline] = {}
         self._prompt: tuple[str, list[int]] = ("", [])
         self._memory: FrameMemory | None = None
         if method.reuse is not None:
@@ -64,51 +68,103 @@ class Engine:
         if self._memory is not None:
             self._memory.reset()
 
-    @torch.inference_mode()
     def infer(self, observation: Observation) -> ActionChunk:
         """Raises ValueError for an instruction that gives no prompt."""
-        timer = StageTimer(self._synchronize)
-        with timer.stage("preprocess"):
-            ring = self._ring(observation)
-            input_ids = self._input_ids(observation.instruction)
-            picture = resize(observation.rgb)  # [224, 224, 3]
-            dino, siglip = (tower[None] for tower in normalize(picture))  # [1, 3, 224, 224]
-        with timer.stage("vision"):
-            visual = self.model.encode_images(dino, siglip)  # [1, N, D]
-        frame_seed = self._frame_seed(observation.stamp_ns)
-        with timer.stage("llm"):
-            reuse = None
-            if self._memory is not None:
-                reuse = self._memory.begin(observation.instruction, observation.stamp_ns, picture)
-            output = self.model.cognition(visual, [input_ids], self._pruning(ring, frame_seed), reuse=reuse)
-            if self._memory is not None:
-                self._memory.end(reuse)
-        with timer.stage("head"):
-            noise = torch.randn(1, CHUNK_STEPS, ACTION_DIM, generator=torch.Generator().manual_seed(frame_seed))
-            samples = self.model.sample_actions(
-                output.cognition, noise, self.ddim_steps, self.cfg_scale, self.method.head_cache_interval
-            )  # [1, 16, 7]
-            actions = self.statistics.unnormalize(samples[0].cpu().numpy())
-        selection = output.selections[0].cpu() if output.selections else keep_all(visual.shape[1], "cpu")
-        times = StageTimes(**{f"{stage}_ms": timer.stage_ms(stage) for stage in STAGES}, total_ms=timer.total_ms)
-        return ActionChunk(
-            actions=actions,
-            step_s=self.step_s,
-            stamp_ns=observation.stamp_ns,
-            selection=selection,
-            ring=ring,
-            times=times,
-            base_T_ee=observation.base_T_ee,
-            fallback=self.method.fallback(ring),
-            computed_tokens=output.computed,
-        )
+        return self._run([observation])[0]
+
+    def predict_batch(self, observations: Sequence[Observation]) -> list[ActionChunk]:
+        """One chunk for each observation: several robots, or parallel simulation. Each is the one that `infer` gives,
+        up to rounding. `times` are those of the batch that a frame was in.
+
+        Raises ValueError for an instruction that gives no prompt, no observations at all, or a method that reuses
+        tokens: it follows one camera.
+        """
+        if self._memory is not None:
+            raise ValueError(f"method {self.method.name!r} follows one camera from frame to frame; call infer")
+        if not observations:
+            raise ValueError("there are no observations; give at least one")
+        # Rows of a batch keep equally many tokens, so frames that are not pruned for want of a ring go apart.
+        rings = [self._ring(observation) for observation in observations]
+        groups: dict[bool, list[int]] = {}
+        for index, ring in enumerate(rings):
+            groups.setdefault(self.method.prunes(ring), []).append(index)
+        chunks: dict[int, ActionChunk] = {}
+        for indices in groups.values():
+            chunks |= zip(indices, self._run([observations[index] for index in indices]), strict=True)
+        return [chunks[index] for index in range(len(observations))]
+
+    @torch.inference_mode()
+    def _run(self, observations: Sequence[Observation]) -> list[ActionChunk]:
+        """One batch, all of it pruned or none."""
+        timer, started_s = StageTimer(*self._marks()), time.perf_counter()
+        pipeline = self._pipeline(len(observations))
+        rings = [self._ring(observation) for observation in observations]
+        frames = [self._frame(observation, ring) for observation, ring in zip(observations, rings, strict=True)]
+        pipeline.upload(frames, self.method.prunes(rings[0]))
+        timer.mark("preprocess")
+        pipeline.vision()
+        timer.mark("vision")
+        if self._memory is None:
+            pipeline.llm()
+        else:
+            (observation,), (frame,) = observations, frames
+            reuse = self._memory.begin(observation.instruction, observation.stamp_ns, frame.picture)
+            pipeline.llm(reuse)
+            self._memory.end(reuse)
+        timer.mark("llm")
+        pipeline.head()
+        timer.mark("head")
+        result = pipeline.download()
+        total_ms = 1e3 * (time.perf_counter() - started_s)
+        times = StageTimes(**{f"{stage}_ms": timer.stage_ms(stage) for stage in STAGES}, total_ms=total_ms)
+        rows = zip(observations, rings, result.samples, result.selections, strict=True)
+        return [
+            ActionChunk(
+                actions=self.statistics.unnormalize(samples),
+                step_s=self.step_s,
+                stamp_ns=observation.stamp_ns,
+                selection=selection,
+                ring=ring,
+                times=times,
+                base_T_ee=observation.base_T_ee,
+                fallback=self.method.fallback(ring),
+                computed_tokens=result.computed,
+            )
+            for observation, ring, samples, selection in rows
+        ]
 
     def warm_up(self, width: int = 640, height: int = 480, runs: int = 2) -> None:
-        """Runs on a grey frame, so that the first real one meets allocated memory and chosen kernels."""
+        """Runs on a grey frame, so that the first real one meets allocated memory, chosen kernels and, on CUDA,
+        captured graphs: with pruning and, for a method that may do without in some frames, without."""
         frame = Observation(rgb=np.full((height, width, 3), 128, np.uint8), stamp_ns=0, instruction="warm up")
         for _ in range(runs):
             self.infer(frame)
+        if self.method.uses_ring and self.method.no_geometry == "dense":  # the grey frame has no geometry
+            self._warm_up_pruned(frame)
         self.reset()
+
+    @torch.inference_mode()
+    def _warm_up_pruned(self, observation: Observation) -> None:
+        pipeline = self._pipeline(1)
+        pipeline.upload([self._frame(observation, self._ring(observation))], pruned=True)
+        pipeline.vision()
+        pipeline.llm()
+
+    def _pipeline(self, batch: int) -> Pipeline:
+        if batch not in self._pipelines:
+            self._pipelines[batch] = Pipeline(
+                self.model, self.method, batch, self.ddim_steps, self.cfg_scale, self._padding
+            )
+        return self._pipelines[batch]
+
+    def _marks(self) -> tuple:
+        return cuda_marks() if self.model.device.type == "cuda" else ()
+
+    def _frame(self, observation: Observation, ring: Ring) -> Frame:
+        seed = self._frame_seed(observation.stamp_ns)
+        noise = torch.randn(CHUNK_STEPS, ACTION_DIM, generator=torch.Generator().manual_seed(seed))
+        ids = self._input_ids(observation.instruction)
+        return Frame(resize(observation.rgb), ids, ring.mask, seed, noise)
 
     def _ring(self, observation: Observation) -> Ring:
         method = self.method
@@ -120,25 +176,6 @@ class Engine:
             method.budget(),
         )
 
-    def _pruning(self, ring: Ring, frame_seed: int) -> Pruning | None:
-        """What the decoder drops in a frame with this ring."""
-        method = self.method
-        if not method.prunes(ring):
-            return None
-        mask = torch.from_numpy(ring.mask).to(self.model.device, non_blocking=True)
-
-        def select(scores: Tensor | None, features: Tensor | None) -> TokenSelection:
-            return method.selector.select(scores, mask, method.budget(), frame_seed, features)
-
-        return Pruning(
-            prune_layer=method.prune_layer,
-            score_layer=method.score_layer,
-            select=select,
-            needs_scores=method.selector.needs_scores,
-            needs_features=method.selector.needs_features,
-            queries=method.queries,
-        )
-
     def _input_ids(self, instruction: str) -> list[int]:
         if self._prompt[0] != instruction:  # the instruction changes rarely
             self._prompt = (instruction, self.tokenizer.encode(instruction))
@@ -147,3 +184,9 @@ class Engine:
     def _frame_seed(self, stamp_ns: int) -> int:
         digest = hashlib.blake2b(f"{self.seed}:{stamp_ns}".encode(), digest_size=8).digest()
         return int.from_bytes(digest, "little") >> 1  # torch takes 63 bits
+
+
+def _shares_scales_between_tokens(model: CogAct) -> bool:
+    """Whether padding would change the real tokens, since their activation scales are the whole tensor's."""
+    layers = (module for module in model.modules() if isinstance(module, QuantizedLinear))
+    return any(layer.spec.granularity is Granularity.TENSOR for layer in layers)

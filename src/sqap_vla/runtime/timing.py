@@ -1,59 +1,57 @@
 # Copyright 2026 The sqap_vla Authors
 # SPDX-License-Identifier: Apache-2.0
 """Wall times of the stages of one inference, and percentiles over the latest inferences. Milliseconds."""
+
 from __future__ import annotations
 
+import itertools
 import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 
-class StageTimer:
-    """Times named stages of one inference; one timer per inference, one thread.
+def _host_ms(earlier_s: float, later_s: float) -> float:
+    return 1e3 * (later_s - earlier_s)
 
-    synchronize: called at both ends of a stage so that work queued on a device is counted where it was
-    queued, e.g. torch.cuda.synchronize; None on the CPU.
+
+class StageTimer:
+    """Times the stages of one inference, each from the mark before to its own; one timer per inference, one thread.
+
+    record: takes a mark. elapsed_ms: the time between two of them. By default the host's clock; for work that is queued
+    on a device, marks that the device takes itself (`cuda_marks` of captured.py), so that timing waits for nothing.
+    Then times are to be read after the device is done.
     """
 
-    def __init__(self, synchronize: Callable[[], None] | None = None,
-                 clock_s: Callable[[], float] = time.perf_counter) -> None:
-        self._synchronize = synchronize
-        self._clock_s = clock_s
-        self._stages_ms: dict[str, float] = {}
-        self._start_s = self._now_s()
-        self._end_s = self._start_s
+    def __init__(
+        self,
+        record: Callable[[], Any] = time.perf_counter,
+        elapsed_ms: Callable[[Any, Any], float] = _host_ms,
+    ) -> None:
+        self._record, self._elapsed_ms = record, elapsed_ms
+        self._marks: list[tuple[str, Any]] = [("", record())]
 
-    def _now_s(self) -> float:
-        if self._synchronize is not None:
-            self._synchronize()
-        return self._clock_s()
+    def mark(self, stage: str) -> None:
+        """The end of a stage. A name used again adds up."""
+        self._marks.append((stage, self._record()))
 
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Time the body of the `with`. A name used again adds up; a body that raises is counted too."""
-        start_s = self._now_s()
-        try:
-            yield
-        finally:
-            self._end_s = self._now_s()
-            self._stages_ms[name] = self._stages_ms.get(name, 0.0) + 1e3 * (self._end_s - start_s)
-
-    def stage_ms(self, name: str) -> float:
+    def stage_ms(self, stage: str) -> float:
         """Time of a finished stage. Raises KeyError that lists the stages timed so far."""
-        if name not in self._stages_ms:
-            raise KeyError(f"stage {name!r} was not timed; timed were {', '.join(self._stages_ms) or 'none'}")
-        return self._stages_ms[name]
+        timed = [name for name, _ in self._marks[1:]]
+        if stage not in timed:
+            raise KeyError(f"stage {stage!r} was not timed; timed were {', '.join(timed) or 'none'}")
+        pairs = itertools.pairwise(self._marks)
+        return sum(self._elapsed_ms(start, end) for (_, start), (name, end) in pairs if name == stage)
 
     @property
     def total_ms(self) -> float:
-        """From the making of the timer to the end of the last stage, gaps between stages included."""
-        return 1e3 * (self._end_s - self._start_s)
+        """From the making of the timer to the last mark."""
+        return self._elapsed_ms(self._marks[0][1], self._marks[-1][1])
 
 
 @dataclass(frozen=True)
