@@ -36,6 +36,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_demo(commands)
     _add_replay(commands)
+    _add_compress(commands)
     _add_inspect(commands)
     return parser
 
@@ -87,6 +88,16 @@ def _add_replay(commands: argparse._SubParsersAction) -> None:
     replay.set_defaults(run=_replay)
 
 
+def _add_compress(commands: argparse._SubParsersAction) -> None:
+    from sqap_vla.evaluation import compress_command
+
+    compress = commands.add_parser(
+        "compress", help="quantize a checkpoint into an artifact", description=compress_command.DESCRIPTION
+    )
+    compress_command.add_arguments(compress)
+    compress.set_defaults(run=_compress)
+
+
 def _add_inspect(commands: argparse._SubParsersAction) -> None:
     from sqap_vla.evaluation import inspect_command
 
@@ -127,6 +138,20 @@ def _replay(args: argparse.Namespace) -> int:
         detail = skipped["examples"][0]["detail"] if skipped["examples"] else "the bag holds no image"
         raise RuntimeError(f"none of {skipped['frames']} images could be used: {detail}")
     print(f"{summary['frames']} frames replayed; report: {args.out / 'report.md'}")
+    return 0
+
+
+def _compress(args: argparse.Namespace) -> int:
+    from sqap_vla.evaluation.compress_command import run, summary
+
+    frames = None
+    if args.calibrate is not None:
+        from sqap_vla.cogact.prompt import Tokenizer
+        from sqap_vla.nodes.calibration_frames import frames_of_bag
+
+        tokenizer = Tokenizer.from_path(args.tokenizer or args.checkpoint)
+        frames = frames_of_bag(args.calibrate, tokenizer, args.frames, args.image_topic, args.instruction)
+    print(summary(run(args, frames)))
     return 0
 
 

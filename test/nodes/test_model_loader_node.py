@@ -28,6 +28,7 @@ from rclpy.node import Node  # noqa: E402
 from sqap_vla.cogact.checkpoint import find_weights, fingerprint  # noqa: E402
 from sqap_vla.cogact.random_checkpoint import write_random_checkpoint  # noqa: E402
 from sqap_vla.quantization.artifact import load_artifact, write_artifact  # noqa: E402
+from sqap_vla.quantization.order import Recipe  # noqa: E402
 
 UNSET = {"checkpoint": "", "tokenizer": "", "artifact_dir": "", "dtype": "float32", "unnorm_key": ""}
 
@@ -232,7 +233,7 @@ def test_a_reload_needs_a_configured_node(loader: Loader):
 
 
 def test_an_artifact_is_announced_as_it_is(loader: Loader, checkpoint: Path, tmp_path: Path):
-    write_artifact(checkpoint, tmp_path / "artifact", torch.bfloat16)
+    write_artifact(checkpoint, tmp_path / "artifact", Recipe(torch.bfloat16))
     loader.set(checkpoint=str(tmp_path / "artifact"), dtype="auto")
     configure_and_activate(loader)
     heard = loader.late_joiner()

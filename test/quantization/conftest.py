@@ -19,6 +19,7 @@ from sqap_vla.cogact.config import CogActConfig, DecoderConfig, HeadConfig, Visi
 from sqap_vla.cogact.layout import used_shapes
 from sqap_vla.cogact.random_checkpoint import write_random_checkpoint
 from sqap_vla.quantization.artifact import write_artifact
+from sqap_vla.quantization.order import Recipe
 
 TINY = CogActConfig(
     dino=VisionTowerConfig(
@@ -85,7 +86,7 @@ def run_python() -> Callable[..., str]:
 @pytest.fixture
 def artifact(checkpoint: Path, tmp_path: Path) -> Path:
     """In float32, without a tokenizer; a test may change it."""
-    write_artifact(checkpoint, tmp_path / "artifact", torch.float32)
+    write_artifact(checkpoint, tmp_path / "artifact", Recipe(torch.float32))
     return tmp_path / "artifact"
 
 
@@ -93,7 +94,7 @@ def artifact(checkpoint: Path, tmp_path: Path) -> Path:
 def made(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An artifact that tests only read."""
     directory = tmp_path_factory.mktemp("artifact") / "made"
-    write_artifact(checkpoint, directory, torch.bfloat16, tokenizer=checkpoint, max_shard_bytes=100_000)
+    write_artifact(checkpoint, directory, Recipe(torch.bfloat16), tokenizer=checkpoint, max_shard_bytes=100_000)
     return directory
 
 

@@ -29,13 +29,14 @@ from sqap_vla.quantization.artifact import (
     write_artifact,
 )
 from sqap_vla.quantization.manifest import read_manifest
+from sqap_vla.quantization.order import Recipe
 
 F32, BF16 = torch.float32, torch.bfloat16
 
 
 @pytest.mark.parametrize("dtype", [F32, BF16])
 def test_an_artifact_holds_the_checkpoints_model(checkpoint: Path, tmp_path: Path, dtype: torch.dtype):
-    write_artifact(checkpoint, tmp_path / "a", dtype)
+    write_artifact(checkpoint, tmp_path / "a", Recipe(dtype))
     ours, theirs = load_artifact(tmp_path / "a"), load_checkpoint(checkpoint, dtype=dtype)
     ours_state, theirs_state = ours.model.state_dict(), theirs.model.state_dict()
     assert list(ours_state) == list(theirs_state)
@@ -73,7 +74,7 @@ def test_the_tokenizer_comes_along(checkpoint: Path, made: Path, tmp_path: Path)
         Tokenizer.from_path(tokenizer_path(path)) for path in (made, checkpoint)
     )
     assert from_artifact.encode("pick up the red cube") == from_checkpoint.encode("pick up the red cube")
-    write_artifact(checkpoint, tmp_path / "bare", F32)
+    write_artifact(checkpoint, tmp_path / "bare", Recipe(F32))
     with pytest.raises(TokenizerError, match="must hold one tokenizer.json"):
         Tokenizer.from_path(tokenizer_path(tmp_path / "bare"))
 
@@ -102,7 +103,7 @@ def test_loading_copies_no_weights(
     made: Path, large_checkpoint: tuple[Path, int, int], tmp_path: Path, run_python: Callable[..., str]
 ):
     path, total_bytes, largest_bytes = large_checkpoint
-    write_artifact(path, tmp_path / "a", F32)
+    write_artifact(path, tmp_path / "a", Recipe(F32))
     assert int(run_python(MEASURE, made, tmp_path / "a")) < 2 * largest_bytes < total_bytes / 5
 
 
@@ -116,7 +117,7 @@ def test_a_reader_follows_a_writer_that_replaces_the_artifact(
         manifest = read(directory)
         if not calls:
             calls.append(directory)
-            write_artifact(other_checkpoint, copy, F32)
+            write_artifact(other_checkpoint, copy, Recipe(F32))
         return manifest
 
     monkeypatch.setattr(module, "read_manifest", read_then_replace)
@@ -126,7 +127,7 @@ def test_a_reader_follows_a_writer_that_replaces_the_artifact(
 def test_a_mapped_model_survives_its_replacement(copy: Path, other_checkpoint: Path):
     loaded = load_artifact(copy)
     before = {name: tensor.clone() for name, tensor in load_artifact(copy).model.state_dict().items()}
-    write_artifact(other_checkpoint, copy, BF16)
+    write_artifact(other_checkpoint, copy, Recipe(BF16))
     assert all(torch.equal(tensor, before[name]) for name, tensor in loaded.model.state_dict().items())
 
 
@@ -142,7 +143,7 @@ def test_the_cache_is_keyed_by_content_and_dtype(checkpoint: Path, tmp_path: Pat
     )
     assert prepare_artifact(checkpoint, dtype=BF16) == prepared
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")
-    assert default_artifact_dir("f", F32) == Path.home() / ".cache" / "sqap_vla" / "artifacts" / "f-float32"
+    assert default_artifact_dir("f", Recipe(F32)) == Path.home() / ".cache" / "sqap_vla" / "artifacts" / "f-float32"
 
 
 def test_an_artifact_is_verified_as_it_is(copy: Path):

@@ -22,7 +22,9 @@ from sqap_vla.quantization.manifest import (
     encode,
     read_manifest,
 )
+from sqap_vla.quantization.policy import preset
 
+QUANTIZATION = preset("default", group_size=128).to_dict()
 MANIFEST = Manifest(
     source=Source("CogACT-Base", "step-000001.pt", 1, "f" * 64),
     dtype="bfloat16",
@@ -33,6 +35,7 @@ MANIFEST = Manifest(
     tokenizer=(FileEntry("tokenizer.json", 3, "1" * 64),),
     created="2026-01-01T00:00:00+00:00",
     tool_version="sqap_vla 0.1.0",
+    quantization=QUANTIZATION,
 )
 
 json_values = st.recursive(
@@ -65,11 +68,14 @@ def test_the_announced_summary_is_json_without_the_numbers():
 @pytest.mark.parametrize(
     "change, reason",
     [
-        ({"schema_version": 2}, "schema_version is 2; this version of sqap_vla reads 1"),
+        ({"schema_version": 1}, "schema_version is 1; this version of sqap_vla reads 2"),
         ({"schema_version": True}, "schema_version is True"),
         ({"format": "something else"}, "not an artifact's manifest"),
         ({"dtype": "int4"}, "dtype is 'int4'; this version knows float32, bfloat16"),
-        ({"quantization": {"bits": 4}}, "this version reads float weights"),
+        ({"quantization": {"bits": 4}}, "not a quantization config"),
+        ({"quantization": {**QUANTIZATION, "clip_search": "yes"}}, "clip_search is 'yes'"),
+        ({"quantization": {**QUANTIZATION, "precision": "w3a3"}}, "precisions are w4a4, w4a8, w8a8, bf16"),
+        ({"calibration": None}, "calibration must be strings"),
         ({"shards": []}, "there are no shards"),
         ({"shards": [{"name": "../x", "size_bytes": 1, "sha256": "0" * 64}]}, "'../x' is not a plain name"),
         ({"shards": [{"name": "/etc/passwd", "size_bytes": 1, "sha256": "0" * 64}]}, "not a plain name"),

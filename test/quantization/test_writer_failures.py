@@ -27,6 +27,7 @@ from sqap_vla.quantization import writer
 from sqap_vla.quantization.artifact import load_artifact, verify_artifact, write_artifact
 from sqap_vla.quantization.lock import directory_lock
 from sqap_vla.quantization.manifest import ArtifactError
+from sqap_vla.quantization.order import Recipe
 from sqap_vla.quantization.shards import Progress
 
 F32 = torch.float32
@@ -58,7 +59,7 @@ def test_a_write_that_fails(
     for at in itertools.count(1):
         countdown = at
         try:
-            new = write_artifact(other_checkpoint, artifact, F32, other_checkpoint, max_shard_bytes=100_000)
+            new = write_artifact(other_checkpoint, artifact, Recipe(F32), other_checkpoint, max_shard_bytes=100_000)
             break
         except ArtifactError as error:
             assert remedy in str(error)
@@ -69,7 +70,7 @@ def test_a_write_that_fails(
             assert_still(artifact, checkpoint, old)
         else:  # the manifest took effect before the failure: the old files lie there still
             assert now.source.fingerprint == fingerprint(other_checkpoint)
-            write_artifact(checkpoint, artifact, F32)
+            write_artifact(checkpoint, artifact, Recipe(F32))
             old = verify_artifact(artifact)
     assert_still(artifact, other_checkpoint, new)
     assert outcomes == [True] * (len(outcomes) - 1) + [False] and len(outcomes) > 5
@@ -81,7 +82,7 @@ def test_too_little_space_is_known_before_anything_is_written(
     manifest = verify_artifact(artifact)
     monkeypatch.setattr(writer.shutil, "disk_usage", lambda path: SimpleNamespace(free=10**5))
     with pytest.raises(ArtifactError, match="has 0.00 GB free, the artifact takes .* free space"):
-        write_artifact(other_checkpoint, artifact, F32)
+        write_artifact(other_checkpoint, artifact, Recipe(F32))
     assert_still(artifact, checkpoint, manifest)
 
 
@@ -97,9 +98,9 @@ def test_a_disk_that_is_full(artifact: Path, checkpoint: Path, other_checkpoint:
         pytest.skip(f"this user cannot mount a tmpfs: {mount.stderr.strip()}")
     try:
         monkeypatch.setattr(writer, "SPARE_BYTES", -(10**9))  # the estimate lets it pass, the disk does not
-        manifest = write_artifact(checkpoint, small / "a", F32)
+        manifest = write_artifact(checkpoint, small / "a", Recipe(F32))
         with pytest.raises(ArtifactError, match="No space left on device; the disk is full"):
-            write_artifact(other_checkpoint, small / "a", F32)
+            write_artifact(other_checkpoint, small / "a", Recipe(F32))
         assert_still(small / "a", checkpoint, manifest)
     finally:
         subprocess.run(["umount", str(small)], check=True)
@@ -111,7 +112,7 @@ def test_a_limit_on_file_size(artifact: Path, checkpoint: Path, other_checkpoint
     resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
     try:
         with pytest.raises(ArtifactError, match="files may not grow that large here"):
-            write_artifact(other_checkpoint, artifact, F32)
+            write_artifact(other_checkpoint, artifact, Recipe(F32))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert_still(artifact, checkpoint, manifest)
@@ -146,19 +147,19 @@ def test_a_directory_without_permission(
         shutil.copytree(path, open_directory / path.name)
     artifact = open_directory / "artifact"
     if exists:
-        manifest = write_artifact(open_directory / checkpoint.name, artifact, F32)
+        manifest = write_artifact(open_directory / checkpoint.name, artifact, Recipe(F32))
     (artifact if exists else open_directory).chmod(0o555)
     try:
         with (
             without_root(),
             pytest.raises(ArtifactError, match="Permission denied; make the directory writable, or choose"),
         ):
-            write_artifact(open_directory / other_checkpoint.name, artifact, F32)
+            write_artifact(open_directory / other_checkpoint.name, artifact, Recipe(F32))
         if exists:
             assert_still(artifact, checkpoint, manifest)
             with without_root():
                 assert (
-                    write_artifact(open_directory / checkpoint.name, artifact, F32) == manifest
+                    write_artifact(open_directory / checkpoint.name, artifact, Recipe(F32)) == manifest
                 )  # re-use needs no permission
     finally:
         (artifact if exists else open_directory).chmod(0o755)
@@ -168,7 +169,7 @@ def test_a_file_in_the_place_of_the_directory(checkpoint: Path, tmp_path: Path):
     (tmp_path / "file").write_text("")
     for place in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(ArtifactError, match="cannot write the artifact to"):
-            write_artifact(checkpoint, place, F32)
+            write_artifact(checkpoint, place, Recipe(F32))
 
 
 def test_an_exception_of_the_caller_ends_the_writing(
@@ -183,28 +184,31 @@ def test_an_exception_of_the_caller_ends_the_writing(
 
     manifest = verify_artifact(artifact)
     with pytest.raises(Enough):
-        write_artifact(other_checkpoint, artifact, F32, progress=stop)
-    assert_still(artifact, checkpoint, manifest)
+        write_artifact(other_checkpoint, artifact, Recipe(F32), progress=stop, max_shard_bytes=50_000)
+    assert verify_artifact(artifact) == manifest
+    load_artifact(artifact)
+    write_artifact(other_checkpoint, artifact, Recipe(F32))  # of another shard size: begins anew, and tidies up
+    assert_still(artifact, other_checkpoint, verify_artifact(artifact))
 
 
 def test_a_second_writer_is_refused_or_waits(artifact: Path, other_checkpoint: Path):
     told: list[str] = []
     with directory_lock(artifact, 0.0, lambda: None):
         with pytest.raises(ArtifactError, match="another process held .* for 0 s; wait for it to end"):
-            write_artifact(other_checkpoint, artifact, F32)
+            write_artifact(other_checkpoint, artifact, Recipe(F32))
         with pytest.raises(ArtifactError, match="for 0.05 s"):
             write_artifact(
-                other_checkpoint, artifact, F32, progress=lambda p: told.append(p.stage), lock_timeout_s=0.05
+                other_checkpoint, artifact, Recipe(F32), progress=lambda p: told.append(p.stage), lock_timeout_s=0.05
             )
     assert told and set(told) == {"waiting for another process that writes the artifact"}
-    write_artifact(other_checkpoint, artifact, F32)
+    write_artifact(other_checkpoint, artifact, Recipe(F32))
 
 
 def test_who_waited_uses_what_the_other_wrote(checkpoint: Path, tmp_path: Path):
     context = multiprocessing.get_context("spawn")
     with context.Pool(2) as pool:
         first, second = [
-            pool.apply_async(write_artifact, (checkpoint, tmp_path / "a", F32), {"lock_timeout_s": 30.0})
+            pool.apply_async(write_artifact, (checkpoint, tmp_path / "a", Recipe(F32)), {"lock_timeout_s": 30.0})
             for _ in range(2)
         ]
         assert first.get(30) == second.get(30) == verify_artifact(tmp_path / "a")

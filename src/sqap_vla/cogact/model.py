@@ -43,8 +43,8 @@ class CogAct(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of vision and decoder; the head stays float32."""
-        return self.decoder.embed_tokens.weight.dtype
+        """Of what vision and decoder compute in; the head stays float32."""
+        return self.decoder.norm.weight.dtype
 
     def encode_images(self, dino: Tensor, siglip: Tensor) -> Tensor:
         """Normalised pictures [B, 3, 224, 224] each (see preprocess.py) -> visual tokens [B, 256, D]."""
@@ -93,7 +93,7 @@ class CogAct(nn.Module):
 
     def embed_ids(self, visual: Tensor, ids: Tensor) -> Tensor:
         """Visual tokens [B, N, D], padded ids [B, L] -> BOS, visual tokens, rest of the text [B, N + L, D]."""
-        text = self.decoder.embed_tokens(ids)  # [B, L, D]
+        text = self.decoder.embed_tokens(ids).to(visual.dtype)  # [B, L, D]
         return torch.cat([text[:, :1], visual, text[:, 1:]], dim=1)
 
     def sample_actions(

@@ -61,7 +61,7 @@ def _run(summary: Mapping[str, Any]) -> str:
         ("seed", run["seed"]),
         ("checkpoint", run["checkpoint"]),
         ("mode", run["mode"]),
-        ("device", f"{run['device']}, {run['dtype']}"),
+        ("device", f"{run['device']}, {run['dtype']}" + (f", decoder {run['precision']}" if run["precision"] else "")),
         ("instruction", "; ".join(summary["instructions"]) or "–"),
         (
             "frames",

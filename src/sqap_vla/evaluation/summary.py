@@ -23,8 +23,8 @@ SUMMARY_VERSION = 1
 class RunInfo:
     """What was run, as it goes into the report.
 
-    bag, checkpoint: names or paths. mode: offline | live. gripper_kind: convention of the recorded gripper
-    numbers. step_s: time of one row of the chunk. warm_up_frames: first frames left out of latency.
+    bag, checkpoint: names or paths. mode: offline | live. gripper_kind: convention of the recorded gripper numbers.
+    step_s: time of one row of the chunk. precision: how the decoder is quantized, '' where it is not. warm_up_frames: first frames left out of latency.
     method_parameters: whatever else defines the method, such as ratio or prune_layer; plain JSON values.
     note: what a reader must know first. Raises ValueError.
     """
@@ -38,6 +38,7 @@ class RunInfo:
     mode: str = "offline"
     device: str = "cpu"
     dtype: str = "float32"
+    precision: str = ""
     warm_up_frames: int = 1
     method_parameters: Mapping[str, Any] = field(default_factory=dict)
     note: str = ""

@@ -28,6 +28,7 @@ from sqap_vla.nodes.node_process import NodeProcess
 from sqap_vla.nodes.parameter_files import build, read_parameter_file
 from sqap_vla.nodes.policy_parameters import PolicyParameters
 from sqap_vla.nodes.spinning import spin_until
+from sqap_vla.runtime.method import make_method
 
 SCREEN_PERIOD_S = 0.5
 UNTRAINED = "UNTRAINED random weights: the arm moves without purpose. What is shown is the machinery, not a skill."
@@ -78,7 +79,9 @@ def start_nodes(stack: ExitStack, args: Namespace, config: Path, checkpoint: Pat
 
     tabletop = start("tabletop", {"instruction": args.instruction, "seed": args.seed},
                      remap={"command/twist": "policy/twist", "command/gripper": "policy/gripper"})
-    loader = start("model_loader", {"checkpoint": str(checkpoint), "artifact_dir": str(out / "model" / "artifact")})
+    recipe = make_method(args.method).recipe
+    loader = start("model_loader", {"checkpoint": str(checkpoint), "artifact_dir": str(out / "model" / "artifact"),
+                                    "precision": recipe.policy.precision.value if recipe else "bf16"})
     policy = start("policy", {"method": args.method, "seed": args.seed, "dry_run": False, "tf_timeout_s": 0.1})
     diagnostics = start("diagnostics", {})
     configure, activate = Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE

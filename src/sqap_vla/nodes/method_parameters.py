@@ -14,9 +14,11 @@ from typing import Any
 from rclpy.parameter import Parameter
 
 from sqap_vla.nodes.parameters import parameter
-from sqap_vla.runtime.method import method_options
+from sqap_vla.quantization.options import QuantizationOptions
+from sqap_vla.runtime.method import METHODS, method_options
 from sqap_vla.runtime.methods.options import Points
-from sqap_vla.runtime.methods.registry import Keyword
+from sqap_vla.runtime.methods.quantization import quantization_options
+from sqap_vla.runtime.methods.registry import Keyword, common_options
 
 KINDS = {
     float: Parameter.Type.DOUBLE,
@@ -24,6 +26,7 @@ KINDS = {
     bool: Parameter.Type.BOOL,
     str: Parameter.Type.STRING,
     tuple[int, ...]: Parameter.Type.INTEGER_ARRAY,
+    tuple[str, ...]: Parameter.Type.STRING_ARRAY,
     Points: Parameter.Type.DOUBLE_ARRAY,
 }
 
@@ -38,7 +41,7 @@ PARAMETER_NAMES = {option: _parameter_name(option) for option in method_options(
 def _field(by_method: dict[str, Keyword]) -> Any:
     keyword = next(iter(by_method.values()))
     defaults = {name: described.default for name, described in by_method.items()}
-    text = f"{keyword.option.description} For {', '.join(by_method)}."
+    text = keyword.option.description + ("" if len(by_method) == len(METHODS) else f" For {', '.join(by_method)}.")
     default = keyword.default
     if len(set(defaults.values())) > 1:
         default = None
@@ -57,11 +60,22 @@ def _field(by_method: dict[str, Keyword]) -> Any:
     )
 
 
-MethodParameters = dataclasses.make_dataclass(
-    "MethodParameters",
-    [(PARAMETER_NAMES[option], Any, _field(by_method)) for option, by_method in method_options().items()],
+def _fields(options: dict[str, dict[str, Keyword]]) -> list[tuple[str, Any, Any]]:
+    return [(PARAMETER_NAMES[option], Any, _field(by_method)) for option, by_method in options.items()]
+
+
+# What the policy and the model loader have in common.
+QuantizationParameters = dataclasses.make_dataclass(
+    "QuantizationParameters",
+    _fields({option: by_method for option, by_method in method_options().items() if option in common_options()}),
     frozen=True,
 )
+MethodParameters = dataclasses.make_dataclass("MethodParameters", _fields(method_options()), frozen=True)
+
+
+def quantization_of(parameters: Any) -> QuantizationOptions:
+    """From a QuantizationParameters. Raises ValueError for values that do not exist."""
+    return quantization_options(**{option: getattr(parameters, PARAMETER_NAMES[option]) for option in common_options()})
 
 
 def options_of(parameters: Any) -> dict[str, Any]:

@@ -36,6 +36,7 @@ from sqap_vla.nodes.lifecycle import guarded, run_node, stop_requested
 from sqap_vla.nodes.model_loader_parameters import ModelLoaderParameters
 from sqap_vla.nodes.parameters import ParameterError, declare, on_change
 from sqap_vla.quantization.artifact import PreparedArtifact, Progress, prepare_artifact
+from sqap_vla.runtime.method import make_method
 
 SUCCESS = TransitionCallbackReturn.SUCCESS
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
@@ -127,6 +128,8 @@ class ModelLoaderNode(LifecycleNode):
             Path(parameters.checkpoint),
             artifact_dir=Path(parameters.artifact_dir) if parameters.artifact_dir else None,
             dtype=None if parameters.dtype == "auto" else getattr(torch, parameters.dtype),
+            quantization=make_method("sqap").quantization,
+            asked=parameters.make_quantization(),
             tokenizer=Path(parameters.tokenizer) if parameters.tokenizer else None,
             unnorm_key=parameters.unnorm_key,
             progress=self._on_progress,
@@ -205,6 +208,7 @@ class ModelLoaderNode(LifecycleNode):
                 "artifact_dir": str(self._prepared.directory),
                 "fingerprint": manifest.source.fingerprint,
                 "dtype": manifest.dtype,
+                "quantization": str(manifest.quantization_config or "none"),
                 "size_bytes": str(manifest.size_bytes),
                 "created": manifest.created,
             }

@@ -17,21 +17,26 @@ from sqap_vla.nodes.lifecycle import stop_requested
 from sqap_vla.nodes.policy_parameters import PolicyParameters
 from sqap_vla.nodes.spinning import spin_until
 from sqap_vla.quantization.artifact import open_model, tokenizer_path
+from sqap_vla.quantization.writer import OnProgress
 from sqap_vla.runtime.engine import Engine
 
 DTYPES = {"auto": None, "float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
-def load_engine(params: PolicyParameters) -> Engine:
-    """Raises ValueError (CheckpointError, TokenizerError, ArtifactError among them) with value, rule and remedy."""
+def load_engine(params: PolicyParameters, progress: OnProgress = lambda progress: None) -> Engine:
+    """progress: hears how far compressing or verifying the model is; an exception that it raises ends it.
+
+    Raises ValueError (CheckpointError, TokenizerError, ArtifactError among them) with value, rule and remedy.
+    """
     if not params.checkpoint:
         raise ValueError("checkpoint is not set; give a CogACT checkpoint directory or an artifact directory")
     if not params.unnorm_key:
         raise ValueError("unnorm_key is not set; it names the robot's entry in dataset_statistics.json")
     device = resolve_device(params.device)
-    loaded = open_model(params.checkpoint, device, DTYPES[params.dtype])
+    method = params.make_method()
+    loaded = open_model(params.checkpoint, device, DTYPES[params.dtype], method.quantization, method.asked, progress)
     tokenizer = Tokenizer.from_path(params.tokenizer or tokenizer_path(params.checkpoint))
-    engine = Engine(loaded.model, tokenizer, statistics_for(loaded.statistics, params.unnorm_key), params.make_method(),
+    engine = Engine(loaded.model, tokenizer, statistics_for(loaded.statistics, params.unnorm_key), method,
                     step_s=params.step_s, seed=params.seed, ddim_steps=params.ddim_steps, cfg_scale=params.cfg_scale)
     engine.warm_up()
     return engine

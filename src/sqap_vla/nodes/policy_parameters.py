@@ -34,7 +34,7 @@ class PolicyParameters(MethodParameters):
                                static=True)
     device: str = parameter("auto", "Torch device: auto takes cuda where there is one.", choices=("auto", "cpu", "cuda"),
                             static=True)
-    dtype: str = parameter("auto", "Type of vision and language model; auto: bfloat16 on cuda, float32 on cpu.",
+    dtype: str = parameter("auto", "Type of what is not quantized; auto: bfloat16 on cuda, float32 on cpu, an artifact's own.",
                            choices=("auto", "float32", "bfloat16"), static=True)
     unnorm_key: str = parameter("", "Entry of dataset_statistics.json that un-normalises the actions.", static=True)
     ddim_steps: int = parameter(10, "Denoising steps of the action head.", minimum=1, maximum=100, static=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from sqap_vla.evaluation.bag import BagReader
+from sqap_vla.evaluation.progress_bar import progress_bar
 from sqap_vla.evaluation.recorder import ReplayRecorder
 from sqap_vla.evaluation.summary import RunInfo
 from sqap_vla.nodes.model_loading import DTYPES, load_engine, resolve_device
@@ -21,7 +22,7 @@ from sqap_vla.nodes.replay_feed import ReplayFeed, ReplayParameters
 from sqap_vla.nodes.replay_offline import OfflinePolicy, ReplayedFrame
 from sqap_vla.quantization.artifact import auto_dtype, is_artifact
 from sqap_vla.quantization.manifest import read_manifest
-from sqap_vla.quantization.writer import dtype_name
+from sqap_vla.quantization.order import dtype_name
 
 
 def run(args: Namespace) -> dict:
@@ -37,7 +38,9 @@ def run(args: Namespace) -> dict:
             )
             frames: Iterable[ReplayedFrame] = stack.enter_context(live_frames(feed, params, replay, start=not args.running))
         else:
-            frames = OfflinePolicy(load_engine(params), params).run(feed)
+            with progress_bar() as progress:
+                engine = load_engine(params, progress)
+            frames = OfflinePolicy(engine, params).run(feed)
         recorder = stack.enter_context(ReplayRecorder(args.out, run_info(args, params)))
         complete = False
         try:
@@ -65,15 +68,21 @@ def run_info(args: Namespace, params: PolicyParameters) -> RunInfo:
     device = resolve_device(params.device)
     return RunInfo(bag=Path(args.bag).name, checkpoint=Path(params.checkpoint).name, method=params.method, seed=params.seed,
                    step_s=params.step_s, gripper_kind=params.gripper, mode="live" if args.live else "offline", device=device,
-                   dtype=model_dtype(params, device),
+                   dtype=model_dtype(params, device), precision=model_precision(params),
                    method_parameters=params.make_method().parameters())
 
 
 def model_dtype(params: PolicyParameters, device: str) -> str:
-    """Precision of vision and language model: an artifact has its own."""
+    """Of what is not quantized: an artifact has its own."""
     if is_artifact(params.checkpoint):
         return read_manifest(Path(params.checkpoint)).dtype
     return dtype_name(DTYPES[params.dtype] or auto_dtype(device))
+
+
+def model_precision(params: PolicyParameters) -> str:
+    """How the decoder is quantized: an artifact has its own; '' where it is not."""
+    own = read_manifest(Path(params.checkpoint)).quantization_config if is_artifact(params.checkpoint) else params.make_method().recipe
+    return str(own or "")
 
 
 def _record(recorder: ReplayRecorder, frame: ReplayedFrame) -> None:

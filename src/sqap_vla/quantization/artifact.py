@@ -10,7 +10,6 @@ GPU tensor cannot usefully cross processes; a file can.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,9 +17,10 @@ import torch
 
 from sqap_vla.cogact.checkpoint import LoadedCheckpoint, fingerprint, load_checkpoint, load_statistics
 from sqap_vla.cogact.config import CogActConfig
-from sqap_vla.cogact.layout import build_on_meta
 from sqap_vla.cogact.normalization import ActionStatistics, statistics_for, statistics_from_dict
 from sqap_vla.cogact.sizes import resolve_config
+from sqap_vla.quantization.conversion import build_shell, specs_of
+from sqap_vla.quantization.frames import CalibrationFrames
 from sqap_vla.quantization.manifest import (
     MANIFEST_NAME,
     ArtifactError,
@@ -28,14 +28,18 @@ from sqap_vla.quantization.manifest import (
     read_manifest,
     rewrite_remedy,
 )
+from sqap_vla.quantization.options import QuantizationOptions
+from sqap_vla.quantization.order import Recipe, dtype_name
+from sqap_vla.quantization.policy import QuantizationConfig
 from sqap_vla.quantization.shards import Progress, check_artifact, map_tensors
-from sqap_vla.quantization.writer import dtype_name, specs_of, write_artifact
+from sqap_vla.quantization.writer import OnProgress, write_artifact
 
 __all__ = [
     "ArtifactError",
     "Manifest",
     "PreparedArtifact",
     "Progress",
+    "Recipe",
     "auto_dtype",
     "default_artifact_dir",
     "is_artifact",
@@ -66,21 +70,14 @@ def auto_dtype(device: str | torch.device) -> torch.dtype:
     return torch.bfloat16 if torch.device(device).type == "cuda" else torch.float32
 
 
-def default_artifact_dir(content: str, dtype: torch.dtype) -> Path:
+def default_artifact_dir(content: str, recipe: Recipe) -> Path:
     """Where the artifact of a checkpoint with fingerprint `content` is cached."""
-    cache = Path(
-        os.environ.get("XDG_CACHE_HOME", "")
-    )  # a relative one is to be ignored, says the XDG specification
-    return (
-        (cache if cache.is_absolute() else Path.home() / ".cache")
-        / "sqap_vla"
-        / "artifacts"
-        / f"{content}-{dtype_name(dtype)}"
-    )
+    cache = Path(os.environ.get("XDG_CACHE_HOME", ""))  # a relative one is to be ignored, says the XDG specification
+    return (cache if cache.is_absolute() else Path.home() / ".cache") / "sqap_vla" / "artifacts" / f"{content}-{recipe}"
 
 
 def verify_artifact(
-    directory: str | Path, contents: bool = True, progress: Callable[[Progress], None] = lambda progress: None
+    directory: str | Path, contents: bool = True, progress: OnProgress = lambda progress: None
 ) -> Manifest:
     """The manifest, after every file has its size and, with contents, its checksum. Raises ArtifactError."""
     manifest = read_manifest(Path(directory))
@@ -92,7 +89,7 @@ def load_artifact(
     directory: str | Path,
     device: str | torch.device = "cpu",
     verify: bool = True,
-    progress: Callable[[Progress], None] = lambda progress: None,
+    progress: OnProgress = lambda progress: None,
 ) -> LoadedCheckpoint:
     """The model of an artifact directory, in the dtype it was written in.
 
@@ -114,8 +111,16 @@ def load_artifact(
 
 def _load(directory: Path, manifest: Manifest, device: str | torch.device) -> LoadedCheckpoint:
     config, statistics = _described(directory, manifest)
-    model = build_on_meta(config)
-    expected = {spec.name: spec for spec in specs_of(model, getattr(torch, manifest.dtype))}
+    quantization = manifest.quantization_config
+    try:
+        model = build_shell(config, quantization)
+    except ValueError as error:
+        raise ArtifactError(
+            f"{directory / MANIFEST_NAME}: quantization {quantization} does not fit model_config: {error}; "
+            f"{rewrite_remedy(directory)}"
+        ) from error
+    specs = specs_of(model, getattr(torch, manifest.dtype), quantized=quantization is not None)
+    expected = {spec.name: spec for spec in specs}
     names = [entry.name for entry in manifest.shards]
     model.load_state_dict(
         {name: tensor.to(device) for name, tensor in map_tensors(directory, names, expected)}, assign=True
@@ -137,21 +142,40 @@ def _described(directory: Path, manifest: Manifest) -> tuple[CogActConfig, dict[
 
 
 def open_model(
-    path: str | Path, device: str | torch.device = "cpu", dtype: torch.dtype | None = None
+    path: str | Path,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype | None = None,
+    quantization: QuantizationConfig | None = None,
+    asked: QuantizationOptions | None = None,
+    progress: OnProgress = lambda progress: None,
 ) -> LoadedCheckpoint:
     """An artifact or an official checkpoint directory -> the model, ready for inference.
 
-    dtype: of vision tower, projector and LLM; None is an artifact's own, and `auto_dtype` for a checkpoint.
-    Raises ArtifactError where an artifact is unsound or of another dtype, CheckpointError where a checkpoint
-    is unusable.
+    dtype: of what is not quantized; None is an artifact's own, and `auto_dtype` for a checkpoint. quantization: what a
+    checkpoint is to run in where nothing else is asked for; unless that comes to None, it is compressed into the cache
+    first (progress hears of it). asked: goes before `quantization`; an artifact runs at its own precision, and is
+    refused where that is not what is asked for. Raises ArtifactError where an artifact is unsound or of another dtype
+    or precision, CheckpointError where a checkpoint is unusable, ValueError where what is asked contradicts itself.
     """
-    if not is_artifact(path):
-        return load_checkpoint(path, device, auto_dtype(device) if dtype is None else dtype)
-    _require_dtype(Path(path), read_manifest(Path(path)), dtype)
-    return load_artifact(path, device)
+    asked = QuantizationOptions() if asked is None else asked
+    if is_artifact(path):
+        _require(Path(path), read_manifest(Path(path)), dtype, asked)
+        return load_artifact(path, device, progress=progress)
+    dtype = auto_dtype(device) if dtype is None else dtype
+    wanted = asked.on(quantization)
+    if wanted is None:
+        return load_checkpoint(path, device, dtype)
+    return load_artifact(prepare_artifact(path, None, dtype, wanted, progress=progress).directory, device, verify=False)
 
 
-def _require_dtype(directory: Path, manifest: Manifest, dtype: torch.dtype | None) -> None:
+def _require(directory: Path, manifest: Manifest, dtype: torch.dtype | None, asked: QuantizationOptions) -> None:
+    own = manifest.quantization_config
+    wanted = asked.on(own)
+    if wanted != own:
+        raise ArtifactError(
+            f"artifact {directory} is {own or 'not quantized'}, asked for is {wanted or 'not quantized'} ({asked}); "
+            "an artifact runs at its own precision: ask for that, or give the checkpoint it was made from"
+        )
     if dtype is not None and dtype_name(dtype) != manifest.dtype:
         raise ArtifactError(
             f"artifact {directory} is {manifest.dtype}, asked for is {dtype_name(dtype)}; "
@@ -172,29 +196,35 @@ def prepare_artifact(
     path: str | Path,
     artifact_dir: str | Path | None = None,
     dtype: torch.dtype | None = None,
+    quantization: QuantizationConfig | None = None,
+    asked: QuantizationOptions | None = None,
     tokenizer: str | Path | None = None,
     unnorm_key: str = "",
-    progress: Callable[[Progress], None] = lambda progress: None,
+    frames: CalibrationFrames | None = None,
+    progress: OnProgress = lambda progress: None,
 ) -> PreparedArtifact:
     """A sound artifact for a checkpoint directory, written where there is none.
 
-    Where path is an artifact directory it is verified as it is, and artifact_dir and tokenizer have no
-    effect. artifact_dir: None is the cache (`default_artifact_dir`). dtype: as in `open_model`. tokenizer:
-    None is the one beside the checkpoint, where there is one. unnorm_key: must be known, unless ''. Waits
-    while another process writes the same artifact. Raises CheckpointError, TokenizerError, ArtifactError.
+    Where path is an artifact directory it is verified as it is, and artifact_dir, tokenizer and frames have no effect.
+    artifact_dir: None is the cache (`default_artifact_dir`). dtype, quantization, asked: as in `open_model`. tokenizer:
+    None is the one beside the checkpoint, where there is one. unnorm_key: must be known, unless ''. frames: to
+    calibrate on, for quantizations that need it. Waits while another process writes the same artifact. Raises
+    CheckpointError, TokenizerError, ArtifactError, ValueError as `open_model`.
     """
     path = Path(path)
+    asked = QuantizationOptions() if asked is None else asked
     if is_artifact(path):
         manifest = read_manifest(path)
-        _require_dtype(path, manifest, dtype)
+        _require(path, manifest, dtype, asked)
         _require_unnorm_key(_described(path, manifest)[1], unnorm_key)
         return PreparedArtifact(path.resolve(), verify_artifact(path, progress=progress))
     dtype = auto_dtype("cuda" if torch.cuda.is_available() else "cpu") if dtype is None else dtype
+    recipe = Recipe(dtype, asked.on(quantization), frames)
     _require_unnorm_key(load_statistics(path), unnorm_key)  # before gigabytes are written
-    directory = default_artifact_dir(fingerprint(path), dtype) if artifact_dir is None else Path(artifact_dir)
+    directory = default_artifact_dir(fingerprint(path), recipe) if artifact_dir is None else Path(artifact_dir)
     if tokenizer is None and any(path.glob("*tokenizer.json")):
         tokenizer = path
-    manifest = write_artifact(path, directory, dtype, tokenizer, progress, lock_timeout_s=_WRITER_TIMEOUT_S)
+    manifest = write_artifact(path, directory, recipe, tokenizer, progress, lock_timeout_s=_WRITER_TIMEOUT_S)
     return PreparedArtifact(directory.resolve(), manifest)
 
 

@@ -12,6 +12,7 @@ import logging
 import os
 import re
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 
 from sqap_vla.quantization.manifest import MANIFEST_NAME, ArtifactError, FileEntry, Manifest, read_manifest
@@ -20,7 +21,8 @@ logger = logging.getLogger(__name__)
 
 _OWN = re.compile(
     r"(model-(?P<model>[0-9a-f]{8})-\d{5}-of-\d{5}\.safetensors"
-    r"|tokenizer-(?P<tokenizer>[0-9a-f]{8})|manifest-(?P<manifest>[0-9a-f]{8})\.tmp)"
+    r"|tokenizer-(?P<tokenizer>[0-9a-f]{8})|manifest-(?P<manifest>[0-9a-f]{8})\.tmp"
+    r"|journal-(?P<journal>[0-9a-f]{8})\.jsonl)"
 )
 
 
@@ -37,6 +39,16 @@ def manifest_name(token: str) -> str:
     return f"manifest-{token}.tmp"
 
 
+def journal_name(token: str) -> str:
+    return f"journal-{token}.jsonl"
+
+
+def token_of_journal(name: str) -> str | None:
+    """None where it is no journal's name."""
+    own = _OWN.fullmatch(name)
+    return own["journal"] if own else None
+
+
 def refuse_foreign(out_dir: Path) -> None:
     """Raises ArtifactError where manifest.json belongs to something else, which must not be overwritten."""
     if not os.path.lexists(out_dir / MANIFEST_NAME):
@@ -51,8 +63,9 @@ def refuse_foreign(out_dir: Path) -> None:
             ) from error
 
 
-def remove_unnamed(out_dir: Path, token: str | None = None) -> None:
-    """Removes what writers left and the manifest on the disk does not name; with token, only of that writing.
+def remove_unnamed(out_dir: Path, token: str | None = None, keep: Collection[str] = ()) -> None:
+    """Removes what writers left and neither the manifest on the disk nor `keep` names; with token, only of that
+    writing.
 
     Without token, an unusable manifest (damaged, or of another version) keeps everything: nothing is taken
     away before something better is there.
@@ -65,7 +78,7 @@ def remove_unnamed(out_dir: Path, token: str | None = None) -> None:
         named = set()
     for path in list(out_dir.iterdir()):
         own = _OWN.fullmatch(path.name)
-        if own and path.name not in named and token in (None, *own.groups()[1:]):
+        if own and path.name not in named and path.name not in keep and token in (None, *own.groups()[1:]):
             _remove(path)
 
 

@@ -9,8 +9,8 @@
 
 The manifest carries a SHA-256 of its own content (canonical JSON: sorted keys, no spaces, ASCII), because it
 holds numbers that move a robot (norm_stats): an edited or damaged one is refused. Names in it are plain file
-names, so none leads out of the directory. `quantization` is null for float weights; a reader that does not
-know what stands there refuses the artifact.
+names, so none leads out of the directory. `quantization` is null for float weights, or what
+QuantizationConfig.to_dict writes; a reader that does not know what stands there refuses the artifact.
 """
 
 from __future__ import annotations
@@ -23,9 +23,11 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from sqap_vla.quantization.policy import QuantizationConfig
+
 MANIFEST_NAME = "manifest.json"
 FORMAT = "sqap_vla artifact"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 FLOAT_DTYPES = ("float32", "bfloat16")
 MAX_MANIFEST_BYTES = 32 * 2**20  # dataset statistics of all Open-X datasets take 0.1 MB
 
@@ -82,11 +84,12 @@ class Source:
 class Manifest:
     """Content of manifest.json.
 
-    dtype: of vision tower, projector and LLM; the action head is always float32. model_config: as
-    cogact.sizes.sizes_of writes it. norm_stats: {unnorm_key: {"action": {"q01", "q99", "mask"}}}, the part of
-    dataset_statistics.json that actions depend on. shards: the weights. tokenizer: files under
-    tokenizer_directory ('' and () where there is none). created: UTC, ISO 8601. Raises ValueError for a value
-    of a wrong type.
+    dtype: of what is not quantized; the action head is always float32, the embedding table of a quantized model always
+    bfloat16. model_config: as cogact.sizes.sizes_of writes it. norm_stats: {unnorm_key: {"action": {"q01", "q99",
+    "mask"}}}, the part of dataset_statistics.json that actions depend on. shards: the weights. tokenizer: files under
+    tokenizer_directory ('' and () where there is none). created: UTC, ISO 8601. quantization: see the module.
+    calibration: digest of the frames that it was calibrated on, '' without. Raises ValueError for a value of a wrong
+    type.
     """
 
     source: Source
@@ -99,20 +102,19 @@ class Manifest:
     created: str
     tool_version: str
     quantization: Mapping[str, Any] | None = None
+    calibration: str = ""
     schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:
-        texts = (self.dtype, self.tokenizer_directory, self.created, self.tool_version)
+        texts = (self.dtype, self.tokenizer_directory, self.created, self.tool_version, self.calibration)
         if not all(isinstance(text, str) for text in texts):
             raise ValueError(
-                f"dtype, tokenizer_directory, created and tool_version must be strings: {texts!r}"
+                f"dtype, tokenizer_directory, created, tool_version and calibration must be strings: {texts!r}"
             )
         if self.dtype not in FLOAT_DTYPES:
             raise ValueError(f"dtype is {self.dtype!r}; this version knows {', '.join(FLOAT_DTYPES)}")
         if self.quantization is not None:
-            raise ValueError(
-                f"quantization is {self.quantization!r}; this version reads float weights (null)"
-            )
+            QuantizationConfig.from_dict(self.quantization)  # raises ValueError
         if not isinstance(self.model_config, Mapping) or not isinstance(self.norm_stats, Mapping):
             raise ValueError("model_config and norm_stats must be JSON objects")
         if not self.shards:
@@ -124,6 +126,11 @@ class Manifest:
             raise ValueError("tokenizer files without tokenizer_directory, or the reverse")
         if self.tokenizer_directory and not _PLAIN_NAME.fullmatch(self.tokenizer_directory):
             raise ValueError(f"tokenizer_directory {self.tokenizer_directory!r} is not a plain name")
+
+    @property
+    def quantization_config(self) -> QuantizationConfig | None:
+        """None for float weights."""
+        return None if self.quantization is None else QuantizationConfig.from_dict(self.quantization)
 
     @property
     def size_bytes(self) -> int:
@@ -139,6 +146,7 @@ class Manifest:
             "source": asdict(self.source),
             "dtype": self.dtype,
             "quantization": self.quantization,
+            "calibration": self.calibration,
             "size_bytes": self.size_bytes,
             "shards": len(self.shards),
             "unnorm_keys": sorted(self.norm_stats),

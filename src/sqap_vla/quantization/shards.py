@@ -28,7 +28,7 @@ from torch import Tensor
 
 from sqap_vla.quantization.manifest import ArtifactError, FileEntry, Manifest, rewrite_remedy
 
-SAFETENSORS_DTYPES = {torch.float32: "F32", torch.bfloat16: "BF16"}
+SAFETENSORS_DTYPES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.int8: "I8", torch.uint8: "U8"}
 _READ_BYTES = 4 * 2**20
 _HASH_THREADS = 4
 

@@ -3,7 +3,7 @@
 """What distinguishes one method from another, as a value: the engine runs them all through one code path.
 
 Every part is optional. A method may drop visual tokens (selector), take some from the previous frame (reuse), do
-without layers and MLP channels (reduction), and run the action head's blocks in some steps only.
+without layers and MLP channels (reduction), run the action head's blocks in some steps only, and quantize the decoder.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from sqap_vla.cogact.token_dropping import ScoreQueries
 from sqap_vla.pruning.ring import Ring
 from sqap_vla.pruning.selection import TokenSelector, budget_from_ratio
 from sqap_vla.runtime.frame_memory import ReusePolicy
+from sqap_vla.quantization.options import QuantizationOptions
+from sqap_vla.quantization.policy import QuantizationConfig
 from sqap_vla.runtime.methods.options import NO_GEOMETRY, Points, check_points
 from sqap_vla.runtime.reduction import Reduction
 
@@ -34,7 +36,8 @@ class Method:
     without ring, `ring_off` prunes without it, `dense` does not prune.
     reuse: chooses the tokens that are taken from the previous frame. max_frame_gap_s: longest time between two frames
     for that. reduction: layers and MLP channels to do without. head_cache_interval: the action head's blocks run in
-    one of so many denoising steps.
+    one of so many denoising steps. quantization: what a float checkpoint is compressed to where nothing else is asked
+    for; None leaves it as it is. asked: what the user wants of the quantization (methods/quantization.py).
     """
 
     name: str = ""
@@ -50,6 +53,8 @@ class Method:
     max_frame_gap_s: float = 1.0
     reduction: Reduction | None = None
     head_cache_interval: int = 1
+    quantization: QuantizationConfig | None = None
+    asked: QuantizationOptions = QuantizationOptions()
 
     def __post_init__(self) -> None:
         budget_from_ratio(self.ratio)
@@ -73,6 +78,16 @@ class Method:
             raise ValueError(f"head_cache_interval is {self.head_cache_interval}; it must be >= 1 (1 caches nothing)")
         if not self.max_frame_gap_s > 0:
             raise ValueError(f"max_frame_gap_s is {self.max_frame_gap_s}; it must be above 0 s")
+        if self.reduction is not None and self.recipe is not None:
+            raise ValueError(
+                f"quantization is {self.recipe}, and this method leaves out layers and MLP channels of the float "
+                "network; leave precision unset, or take a method that keeps them"
+            )
+
+    @property
+    def recipe(self) -> QuantizationConfig | None:
+        """How a float checkpoint is quantized for this method; None: not at all."""
+        return self.asked.on(self.quantization)
 
     def budget(self, n: int = 256) -> int:
         """Visual tokens that stay of `n`."""

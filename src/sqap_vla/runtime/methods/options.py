@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Types of the methods' keywords: what they mean and their range, said once. `Annotated[type, Option(...)]`.
 
-Known types: float, int, bool, str, tuple[int, ...] and Points; `| None` where None means: derived from the rest.
+Known types: float, int, bool, str, tuple[int, ...], tuple[str, ...] and Points; `| None` where None means: derived from
+the rest.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from typing import Any
 
 from sqap_vla.runtime.methods.base import Method
 from sqap_vla.runtime.methods.options import Option
+from sqap_vla.runtime.methods.quantization import quantization_options
 
 Builder = Callable[..., Method]
 
@@ -63,6 +64,8 @@ def register(
             raise ValueError(f"method {name!r} is registered already")
         keywords = _keywords(build)
         for keyword, described in keywords.items():
+            if keyword in common_options():
+                raise ValueError(f"{keyword} of {name!r} is an option that every method has already; rename it")
             for other in _entries.values():
                 if keyword in other.keywords and other.keywords[keyword].kind != described.kind:
                     raise ValueError(f"{keyword} of {name!r} has another type than that of {other.name!r}; rename it")
@@ -83,9 +86,17 @@ def method_entry(name: str) -> MethodEntry:
     return _entries[name]
 
 
+def common_options() -> dict[str, Keyword]:
+    """Keywords that every method has: those of the quantization."""
+    return _keywords(quantization_options)
+
+
 def method_options() -> dict[str, dict[str, Keyword]]:
     """Every keyword of any method -> its description for each method that has it, in the order of the methods."""
-    options: dict[str, dict[str, Keyword]] = {}
+    common = common_options()
+    options: dict[str, dict[str, Keyword]] = {
+        keyword: dict.fromkeys(method_names(), described) for keyword, described in common.items()
+    }
     for name in method_names():
         for keyword, described in _entries[name].keywords.items():
             options.setdefault(keyword, {})[name] = described
@@ -106,7 +117,8 @@ def make_method(name: str, **options: Any) -> Method:
             raise ValueError(f"option {key!r} is not known; known are {', '.join(sorted(known))}")
         for keyword in known[key].values():
             keyword.option.check_value(key, value)
-    return dataclasses.replace(entry.build(**{k: v for k, v in given.items() if k in entry.keywords}), name=name)
+    own, common = ({k: given[k] for k in given if k in keywords} for keywords in (entry.keywords, common_options()))
+    return dataclasses.replace(entry.build(**own), name=name, asked=quantization_options(**common))
 
 
 def _keywords(build: Builder) -> dict[str, Keyword]:

@@ -1,6 +1,6 @@
 # Copyright 2026 The sqap_vla Authors
 # SPDX-License-Identifier: Apache-2.0
-"""sqap: the paper's method. Attention, ring and farthest points; each can be left out (the paper's Table 4).
+"""sqap: the paper's method. W4A4 with rotation; attention, ring and farthest points; each can be left out (Table 4).
 
 The paper gives the ratio, not the layer, the ring's radius or k. Dropping 40 % of the tokens after layer 3 comes to
 the paper's computational cost.
@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from sqap_vla.pruning.sqap import SqapSelector
+from sqap_vla.quantization.policy import PRESETS
 from sqap_vla.runtime.methods.base import ORIGIN, Method
 from sqap_vla.runtime.methods.options import EePoints, NoGeometry, Option, PruneLayer, Ratio, RingRadius, ScoreLayer
 from sqap_vla.runtime.methods.registry import register
@@ -21,7 +22,7 @@ UseRing = Annotated[bool, Option("Keep the tokens around the projected end-effec
 UseFps = Annotated[bool, Option("Fill up with farthest points (paper eq. 5); without them attention fills up.")]
 
 
-@register("sqap", summary="attention, ring around the end-effector, farthest points", paper_bops=26.3, order=5)
+@register("sqap", summary="W4A4; attention, ring around the end-effector, farthest points", paper_bops=26.3, order=5)
 def sqap(
     *,
     ratio: Ratio = 0.4,
@@ -43,4 +44,5 @@ def sqap(
         ring_radius_tokens=ring_radius_tokens,
         ee_points_m=tuple(tuple(map(float, point)) for point in ee_points_m),
         no_geometry=no_geometry,
+        quantization=PRESETS["default"],
     )
