@@ -15,9 +15,9 @@ from typing import Any
 from sqap_vla.cogact.token_dropping import ScoreQueries
 from sqap_vla.pruning.ring import Ring
 from sqap_vla.pruning.selection import TokenSelector, budget_from_ratio
-from sqap_vla.runtime.frame_memory import ReusePolicy
 from sqap_vla.quantization.options import QuantizationOptions
 from sqap_vla.quantization.policy import QuantizationConfig
+from sqap_vla.runtime.frame_memory import ReusePolicy
 from sqap_vla.runtime.methods.options import NO_GEOMETRY, Points, check_points
 from sqap_vla.runtime.reduction import Reduction
 
