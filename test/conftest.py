@@ -5,7 +5,10 @@
 Set before anything imports rclpy, since the DDS participant reads the variables once.
 """
 
+import atexit
 import os
+import shutil
+import tempfile
 import zlib
 
 DOMAINS = 100  # ids 2..101 need no port above Linux' ephemeral range; 0 is everybody's default
@@ -18,3 +21,7 @@ os.environ["ROS_DOMAIN_ID"] = str(
     2 + (zlib.crc32(_run.encode()) % (DOMAINS // _workers)) * _workers + _worker
 )
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+
+# What commands and nodes compress on their way lands beside the tests' other files, and not in the user's cache.
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="sqap_vla_test_cache_")
+atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
