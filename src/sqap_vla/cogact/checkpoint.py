@@ -97,14 +97,19 @@ def load_checkpoint(
 
 def load_statistics(directory: str | Path) -> dict[str, ActionStatistics]:
     """Action statistics by unnorm_key, without loading weights. Raises CheckpointError."""
+    _check_directory(Path(directory))
     return statistics_from_dict(read_json(Path(directory) / "dataset_statistics.json"))
 
 
-def _check_base_vlm(directory: Path) -> None:
+def _check_directory(directory: Path) -> None:
     if not directory.is_dir():
         raise CheckpointError(
             f"checkpoint {directory} is not a directory; give the one that holds config.json and checkpoints/"
         )
+
+
+def _check_base_vlm(directory: Path) -> None:
+    _check_directory(directory)
     vla = read_json(directory / "config.json").get("vla")
     base_vlm = vla.get("base_vlm") if isinstance(vla, Mapping) else None
     if base_vlm not in SUPPORTED_BASE_VLMS:
