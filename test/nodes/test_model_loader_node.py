@@ -154,7 +154,7 @@ def cut_a_tensor(modules: dict[str, dict[str, torch.Tensor]]) -> None:
             {"artifact_dir": "/sys/sqap_vla"},
             "cannot write the artifact to /sys/sqap_vla",
         ),
-        (shutil.rmtree, {}, "is missing"),
+        (shutil.rmtree, {}, "is not a directory"),
         (lambda directory: None, {"checkpoint": ""}, "parameter checkpoint is empty"),
     ],
 )
