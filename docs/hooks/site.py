@@ -25,6 +25,7 @@ ORDER = (
     "simulators.md",
     "nodes.md",
     "method.md",
+    "artifact.md",
     "performance.md",
     "results.md",
     "training.md",
