@@ -23,8 +23,10 @@ import torch
 from sqap_vla.cogact.checkpoint import fingerprint
 from sqap_vla.quantization.artifact import load_artifact, verify_artifact, write_artifact
 from sqap_vla.quantization.order import Recipe
+from sqap_vla.quantization.policy import preset
 
-SMALL_SHARD_BYTES = 100_000  # several shards
+SMALL_SHARD_BYTES = 40_000  # several shards
+RECIPE = Recipe(torch.bfloat16, preset("default"))
 
 
 def write(checkpoint: Path, out: Path, kill_at: int | None) -> None:
@@ -44,7 +46,7 @@ def write(checkpoint: Path, out: Path, kill_at: int | None) -> None:
     write_artifact(
         checkpoint,
         out,
-        Recipe(torch.bfloat16),
+        RECIPE,
         tokenizer=checkpoint,
         lock_timeout_s=10.0,
         max_shard_bytes=SMALL_SHARD_BYTES,
@@ -68,7 +70,7 @@ def run(checkpoint: Path, out: Path, kill_at: int | None, kill_after_s: float | 
 def main(first: Path, second: Path, out: Path) -> None:
     torch.set_num_threads(1)
     known = {fingerprint(first): first, fingerprint(second): second}
-    write_artifact(first, out, Recipe(torch.bfloat16), tokenizer=first, max_shard_bytes=SMALL_SHARD_BYTES)
+    write_artifact(first, out, RECIPE, tokenizer=first, max_shard_bytes=SMALL_SHARD_BYTES)
     counts = {"before": 0, "after": 0}
 
     def kill_one(kill_at: int | None, kill_after_s: float | None = None) -> bool:
