@@ -9,7 +9,7 @@ and which would otherwise be a sixth of the LLM's bytes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -69,11 +69,12 @@ class TensorSource:
         config: CogActConfig,
         quantization: QuantizationConfig | None,
         statistics: Mapping[str, InputStatistics] | None = None,
+        made: Callable[[int], None] = lambda size_bytes: None,
     ) -> None:
         """tensors: of the checkpoint, by name, mapped. statistics: of every quantized linear, where `quantization`
-        needs calibration. Raises ValueError if the quantization does not fit the network."""
+        needs calibration. made: hears of each layer that was quantized, by the bytes of its tensors. Raises ValueError if the quantization does not fit the network."""
         self._tensors, self._config, self._quantization = tensors, config, quantization
-        self._statistics = statistics or {}
+        self._statistics, self._made = statistics or {}, made
         self._specs: dict[str, LinearSpec] = {}
         if quantization is not None:
             self._specs = layer_specs(build_on_meta(config), quantization)
@@ -87,6 +88,7 @@ class TensorSource:
         if name not in self._waiting:
             made = self._quantize(layer)
             self._waiting |= {f"{layer}.{leaf}": tensor for leaf, tensor in made.items()}
+            self._made(sum(tensor.nbytes for tensor in made.values()))
         return self._waiting.pop(name)
 
     def _rotated(self, name: str) -> Tensor:

@@ -177,15 +177,25 @@ def _write_files(
 def _write_shards(
     out_dir: Path, journal: Journal, order: Order, specs: list[TensorSpec], progress: OnProgress
 ) -> tuple[FileEntry, ...]:
-    source = _source(order, progress)
     plan = plan_shards(specs, order.max_shard_bytes)
-    total_bytes, done_bytes = sum(spec.size_bytes for spec in specs), 0
+    total_bytes = sum(spec.size_bytes for spec in specs)
+    done_bytes = ahead_bytes = 0  # ahead: made, told of, and not written yet
 
-    def written(size_bytes: int) -> None:
-        nonlocal done_bytes
+    def made(size_bytes: int) -> None:
+        """To quantize a layer takes seconds, to write it nothing."""
+        nonlocal done_bytes, ahead_bytes
         done_bytes += size_bytes
+        ahead_bytes += size_bytes
         progress(Progress("writing weights", done_bytes, total_bytes))
 
+    def written(size_bytes: int) -> None:
+        nonlocal done_bytes, ahead_bytes
+        told = min(size_bytes, ahead_bytes)
+        ahead_bytes -= told
+        done_bytes += size_bytes - told
+        progress(Progress("writing weights", done_bytes, total_bytes))
+
+    source = _source(order, progress, made)
     entries = []
     for number, shard in enumerate(plan, start=1):
         name = generations.shard_name(journal.token, number, len(plan))
@@ -197,7 +207,7 @@ def _write_shards(
     return tuple(entries)
 
 
-def _source(order: Order, progress: OnProgress) -> TensorSource:
+def _source(order: Order, progress: OnProgress, made: Callable[[int], None]) -> TensorSource:
     """Where the tensors come from, calibrated where that is needed. Raises ArtifactError."""
     tensors = open_weights(order.checkpoint.weights)  # mapped; load_checkpoint has checked it a moment ago
     config, recipe = order.checkpoint.config, order.recipe
@@ -206,7 +216,7 @@ def _source(order: Order, progress: OnProgress) -> TensorSource:
         if recipe.frames is not None:
             progress(Progress(f"calibrating on {len(recipe.frames)} frames", 0, 0))
             statistics = calibrate_streamed(tensors, config, recipe.quantization, recipe.frames.run)
-        return TensorSource(tensors, config, recipe.quantization, statistics)
+        return TensorSource(tensors, config, recipe.quantization, statistics, made)
     except ValueError as error:
         raise ArtifactError(f"cannot calibrate on these frames: {error}") from error
 
