@@ -38,6 +38,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_replay(commands)
     _add_compress(commands)
     _add_inspect(commands)
+    _add_bench(commands)
+    _add_doctor(commands)
     return parser
 
 
@@ -108,6 +110,24 @@ def _add_inspect(commands: argparse._SubParsersAction) -> None:
     inspect.set_defaults(run=_inspect)
 
 
+def _add_bench(commands: argparse._SubParsersAction) -> None:
+    from sqap_vla.evaluation import bench_command
+
+    bench = commands.add_parser("bench", help="how fast it is on this machine", description=bench_command.DESCRIPTION)
+    bench_command.add_arguments(bench)
+    bench.set_defaults(run=_bench)
+
+
+def _add_doctor(commands: argparse._SubParsersAction) -> None:
+    doctor = commands.add_parser(
+        "doctor",
+        help="what this machine can do, and what would be used",
+        description="Says which kernels run here and which would be chosen, and measures whether compression pays.",
+    )
+    doctor.add_argument("--tokens", type=int, default=282, help="tokens of the measured products; default 282")
+    doctor.set_defaults(run=_doctor)
+
+
 def _demo(args: argparse.Namespace) -> int:
     from sqap_vla.evaluation.recorder import check_directory
     from sqap_vla.nodes.demo import run
@@ -159,6 +179,21 @@ def _inspect(args: argparse.Namespace) -> int:
     from sqap_vla.evaluation.inspect_command import run
 
     print(run(args))
+    return 0
+
+
+def _bench(args: argparse.Namespace) -> int:
+    from sqap_vla.evaluation.bench_command import run
+
+    text, passed = run(args)
+    print(text)
+    return 0 if passed else 1
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    from sqap_vla.evaluation.doctor import examine, format_findings
+
+    print(format_findings(examine(args.tokens)))
     return 0
 
 

@@ -61,6 +61,13 @@ class LoadedCheckpoint:
     step: int | None
 
 
+def read_config(directory: str | Path, step: int | None = None) -> CogActConfig:
+    """The sizes of a checkpoint's network; its tensors are not read. Raises CheckpointError as `load_checkpoint`."""
+    directory = Path(directory)
+    _check_base_vlm(directory)
+    return _find_config(directory, open_weights(find_weights(directory, step)))
+
+
 def load_checkpoint(
     directory: str | Path,
     device: str | torch.device = "cpu",

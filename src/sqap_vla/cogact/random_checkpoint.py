@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from sqap_vla.cogact.prompt import EMPTY_TOKEN, build_prompt
 from sqap_vla.cogact.sizes import sizes_of
 
 SPECIAL_TOKENS = ("<unk>", "<s>", "</s>", EMPTY_TOKEN)
+HEAD = "action_model.net."
 WORDS = (
     "a above and apple at away back banana basket behind below beside block blue bottle bottom bowl box "
     "brown can carrot close closed coke counter cube cubes cup cylinder down drawer drop eggplant far "
@@ -127,19 +129,14 @@ def random_tensors(config: CogActConfig, seed: int) -> dict[str, Tensor]:
     """Every tensor of an official checkpoint, unused ones too, float32, by `module.key`."""
     generator = torch.Generator().manual_seed(seed)
     shapes = used_shapes(config) | unused_shapes(config)
-    tensors = {name: _random_tensor(name, shape, generator) for name, shape in shapes.items()}
-    _answer_the_noise(
-        {
-            name.removeprefix("action_model.net."): tensor
-            for name, tensor in tensors.items()
-            if name.startswith("action_model.net.")
-        }
-    )
+    tensors = {name: random_tensor(name, shape, generator) for name, shape in shapes.items()}
+    answer_the_noise(tensors)
     return tensors
 
 
-def _random_tensor(name: str, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    normal = torch.randn(shape, generator=generator)
+def random_tensor(name: str, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """The tensor `name` of a random checkpoint, float32, on the generator's device."""
+    normal = torch.randn(shape, generator=generator, device=generator.device)
     leaf = name.rpartition(".")[2]
     if leaf in ("pos_embed", "cls_token", "reg_token", "latent", "uncondition") or "embed_tokens" in name:
         return 0.5 * normal
@@ -152,14 +149,16 @@ def _random_tensor(name: str, shape: tuple[int, ...], generator: torch.Generator
     return normal / math.sqrt(math.prod(shape[1:]))  # fan-in
 
 
-def _answer_the_noise(net: dict[str, Tensor]) -> None:
-    """Let the head pass its input through: epsilon = x + a small function of x, timestep and cognition.
+def answer_the_noise(tensors: Mapping[str, Tensor]) -> None:
+    """Let the head pass its input through: epsilon = x + a small function of x, timestep and cognition. In place, of
+    tensors named as in `random_tensors`.
 
     x enters in the first channels, the position table gives every token the same spread (so that the final
     LayerNorm hardly rescales x), the blocks add little, and the final linear reads the first channels back.
     """
+    net = {name.removeprefix(HEAD): tensor.detach() for name, tensor in tensors.items() if name.startswith(HEAD)}
     dim, action_dim = net["x_embedder.linear.weight"].shape
-    spread = torch.ones(dim)
+    spread = torch.ones(dim, device=net["positional_embedding"].device)
     spread[1::2] = -1.0
     net["x_embedder.linear.weight"].copy_(torch.eye(dim, action_dim))
     net["x_embedder.linear.bias"].zero_()

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
+import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -38,6 +40,23 @@ def hardware() -> str:
     if torch.cuda.is_available():
         parts.append(torch.cuda.get_device_name())
     return "; ".join([*parts, f"{platform.system()} {platform.release()} {platform.machine()}"])
+
+
+def clocks() -> list[str]:
+    """Clock rates as they are now, a line for each processor; what cannot be found out is left out."""
+    lines = []
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        pairs = (line.partition(":") for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines())
+        rates = [float(value) for key, _, value in pairs if key.strip() == "cpu MHz"]
+        if rates:
+            lines.append(f"CPU clock {min(rates):.0f} to {max(rates):.0f} MHz, load {os.getloadavg()[0]:.1f}")
+    if torch.cuda.is_available() and (tool := shutil.which("nvidia-smi")):
+        fields = "clocks.sm,clocks.max.sm,clocks.mem,power.draw,power.limit,temperature.gpu,driver_version"
+        command = [tool, f"--query-gpu={fields}", "--format=csv,noheader"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+        lines += [f"GPU ({fields}): {line.strip()}" for line in done.stdout.splitlines() if not done.returncode]
+    return lines
 
 
 def cpu_model(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:

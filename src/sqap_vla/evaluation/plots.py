@@ -110,3 +110,42 @@ def plot_latency(path: Path, stages_ms: Mapping[str, Sequence[float | None]], st
     axes.legend(handles=[deadline, *swatches], frameon=False, ncols=5, fontsize=9, loc="upper right")
     axes.set_ylim(0, 1.25 * max(1e3 * step_s, float(bottom.max(initial=0.0))))
     figure.savefig(path, dpi=110)
+
+
+def horizontal_stages(
+    path: Path,
+    title: str,
+    names: Sequence[str],
+    stages_ms: Mapping[str, tuple[Sequence[float], str]],
+    labels: Sequence[str],
+    memory_gb: Sequence[float],
+) -> None:
+    """Bars for each of several systems, as PNG: stages of an inference stacked on the left, memory on the right.
+
+    stages_ms: stage -> one value for each name, and its colour. labels: what stands behind each bar.
+    """
+    figure = Figure(figsize=(11, 1.2 + 0.42 * len(names)), layout="constrained")
+    FigureCanvasAgg(figure)
+    latency, memory = figure.subplots(1, 2, sharey=True, width_ratios=(3, 1))
+    rows = np.arange(len(names))
+    left = np.zeros(len(names))
+    for stage, (values, color) in stages_ms.items():
+        latency.barh(rows, values, left=left, color=color, label=stage, height=0.7)
+        left = left + np.asarray(values, np.float64)
+    for row, label in enumerate(labels):
+        latency.text(left[row], row, f" {label}", va="center", fontsize=8)
+    latency.set_xlim(0, 1.25 * float(left.max()))
+    latency.set_yticks(rows, names, fontsize=9)
+    latency.invert_yaxis()
+    latency.set_xlabel("median [ms]")
+    latency.set_title(title, loc="left", fontsize=10)
+    figure.legend(*latency.get_legend_handles_labels(), loc="outside lower left", ncols=4, frameon=False, fontsize=9)
+    memory.barh(rows, memory_gb, color="#999999", height=0.7)
+    for row, value in enumerate(memory_gb):
+        memory.text(value, row, f" {value:.2g}", va="center", fontsize=8)
+    memory.set_xlim(0, 1.25 * max(memory_gb))
+    memory.set_xlabel("memory [GB]")
+    for axes in (latency, memory):
+        axes.grid(alpha=0.25, linewidth=0.6, axis="x")
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=110)

@@ -8,12 +8,13 @@ candidate is equally far, so the first choice is the lowest candidate (token 0 i
 
 The number of choices is fixed by the caller and each step is three small operations in fixed shapes, without
 asking the device for a value (before a CUDA graph is captured, one call has to upload the table of
-distances). The first m choices do not depend on how many follow, so who needs fewer ranks by position instead
-of choosing less.
+distances); on CUDA with Triton all steps are one kernel. The first m choices do not depend on how many follow,
+so who needs fewer ranks by position instead of choosing less.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 
 import torch
@@ -31,6 +32,16 @@ def _distance_table(grid: int, device: torch.device) -> Tensor:
         table = (t_u[:, None] - t_u).square() + (t_v[:, None] - t_v).square()
         table.fill_diagonal_(_CHOSEN)
         return table.to(device)
+
+
+@lru_cache(maxsize=1)
+def _kernel() -> Callable[[Tensor, Tensor, int, int], Tensor] | None:
+    """The same in one launch, where there is Triton (it comes with CUDA builds of torch)."""
+    try:
+        from sqap_vla.pruning.sampling_kernel import farthest_points
+    except ImportError:
+        return None
+    return farthest_points
 
 
 def farthest_point_sampling(taken: Tensor, candidates: Tensor, count: int, grid: int = 16) -> Tensor:
@@ -51,6 +62,8 @@ def farthest_point_sampling(taken: Tensor, candidates: Tensor, count: int, grid:
         raise ValueError(f"count is {count}; it must be >= 0")
     if count == 0:
         return torch.empty(0, dtype=torch.int64, device=taken.device)
+    if taken.is_cuda and (kernel := _kernel()) is not None:
+        return kernel(taken, candidates, count, grid)
     table = _distance_table(grid, taken.device)
     farther_than_any = 2 * n
     to_taken = torch.where(taken, table, farther_than_any).amin(dim=1)  # [N]

@@ -30,7 +30,6 @@ from sqap_vla.quantization.quantizer import (
     QuantizedInput,
     WeightSpec,
     fold_input_scale,
-    quantize_input,
     quantize_weight,
 )
 
@@ -169,7 +168,8 @@ class QuantizedLinear(nn.Module):
 
     def _quantize(self, x: Tensor) -> QuantizedInput:
         rotated = x if self.rotation is None else self.rotation(x)
-        return quantize_input(rotated, self.spec.activation, self.channel_scale)
+        backend = select_backend(x.device, self.backend)
+        return backend.quantize(rotated, self.spec.activation, self.channel_scale)
 
 
 def _check_calibration(what: str, value: Tensor | None, wanted: bool, spec: LinearSpec) -> None:

@@ -4,7 +4,7 @@
 
 A step is a function without arguments and result. It reads and writes tensors that live as long as it does, always the
 same ones, never asks the device for a value and touches no host memory. On CUDA it is captured into a graph when it is
-first called; on other devices it runs as it is, so that the very same functions are tested there.
+first called; elsewhere it runs as it is, so that the very same functions are tested there.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ def cuda_marks() -> tuple[Callable[[], Any], Callable[[Any, Any], float]]:
 
 
 class CapturedStep:
-    """run: the step. device: where its tensors are. pool: memory that the graphs of one pipeline share, which are
-    replayed one after another (torch.cuda.graph_pool_handle()); None off CUDA.
+    """run: the step. device: the CUDA device of its tensors; None runs it as it is. pool: memory that the graphs of one
+    pipeline share, which are replayed one after another (torch.cuda.graph_pool_handle()).
     """
 
-    def __init__(self, run: Callable[[], None], device: torch.device, pool: object | None = None) -> None:
+    def __init__(self, run: Callable[[], None], device: torch.device | None, pool: object | None = None) -> None:
         self._run, self._device, self._pool = run, device, pool
         self._graph: torch.cuda.CUDAGraph | None = None
 
@@ -42,7 +42,7 @@ class CapturedStep:
         return self._graph is not None
 
     def __call__(self) -> None:
-        if self._device.type != "cuda":
+        if self._device is None:
             self._run()
             return
         if self._graph is None:

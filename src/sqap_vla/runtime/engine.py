@@ -36,7 +36,8 @@ STAGES = ("preprocess", "vision", "llm", "head")
 class Engine:
     """One model, one method, one robot. Not thread-safe: one inference at a time.
 
-    step_s: time of one row of the chunk. Raises ValueError where method and network do not fit.
+    step_s: time of one row of the chunk. captured: run as CUDA graphs where there is CUDA. Raises ValueError where
+    method and network do not fit.
     """
 
     def __init__(
@@ -50,12 +51,14 @@ class Engine:
         seed: int = 0,
         ddim_steps: int = 10,
         cfg_scale: float = 1.5,
+        captured: bool = True,
     ) -> None:
         method.check_fits(model.config.decoder.num_layers)
         if method.reduction is not None:
             model = method.reduction.apply(model, tokenizer)
         self.model, self.tokenizer, self.statistics, self.method = model, tokenizer, statistics, method
         self.step_s, self.seed, self.ddim_steps, self.cfg_scale = step_s, seed, ddim_steps, cfg_scale
+        self._captured = captured
         self._padding: int | None = 1 if _shares_scales_between_tokens(model) else None
         self._pipelines: dict[int, Pipeline] = {}
         self._prompt: tuple[str, list[int]] = ("", [])
@@ -153,7 +156,7 @@ class Engine:
     def _pipeline(self, batch: int) -> Pipeline:
         if batch not in self._pipelines:
             self._pipelines[batch] = Pipeline(
-                self.model, self.method, batch, self.ddim_steps, self.cfg_scale, self._padding
+                self.model, self.method, batch, self.ddim_steps, self.cfg_scale, self._padding, self._captured
             )
         return self._pipelines[batch]
 

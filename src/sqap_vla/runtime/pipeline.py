@@ -63,8 +63,8 @@ class Result:
 
 
 class Pipeline:
-    """One model and method at one batch size. length_step: None is 32 on CUDA and no padding elsewhere. Not
-    thread-safe.
+    """One model and method at one batch size. captured: whether the stages become CUDA graphs, where there is CUDA.
+    length_step: None is 32 with graphs and no padding without. Not thread-safe.
     """
 
     def __init__(
@@ -75,13 +75,15 @@ class Pipeline:
         ddim_steps: int = 10,
         cfg_scale: float = 1.5,
         length_step: int | None = None,
+        captured: bool = True,
     ) -> None:
+        self._captured = captured and model.device.type == "cuda"
         self._model, self._method, self._batch = model, method, batch
         device, head = model.device, model.config.head
         if method.selector is not None and method.selector.on_host and method.selector.needs_scores:
             raise ValueError("a selector that draws on the host cannot see the scores, which only the device has")
         if length_step is None:
-            length_step = LENGTH_STEP_CUDA if device.type == "cuda" else 1
+            length_step = LENGTH_STEP_CUDA if self._captured else 1
         self._length_step = length_step
         self._visual_tokens = model.config.dino.num_patches
         self._budget = method.budget(self._visual_tokens)
@@ -103,7 +105,7 @@ class Pipeline:
         self._reason = buffer(batch, self._budget, dtype=torch.uint8)
         self._samples = buffer(batch, head.chunk_steps, head.action_dim, dtype=torch.float32)
 
-        self._pool = torch.cuda.graph_pool_handle() if device.type == "cuda" else None
+        self._pool = torch.cuda.graph_pool_handle() if self._captured else None
         self._vision = self._step(self._run_vision)
         self._head = self._step(self._run_head)
         self._llm: dict[tuple[int, bool], CapturedStep] = {}
@@ -163,7 +165,7 @@ class Pipeline:
         return Result(samples, selections, self._computed[self._length, self._pruned])
 
     def _step(self, run: Callable[[], None]) -> CapturedStep:
-        return CapturedStep(run, self._model.device, self._pool)
+        return CapturedStep(run, self._model.device if self._captured else None, self._pool)
 
     def _run_vision(self) -> None:
         self._visual.copy_(self._model.encode_images(*normalize_pictures(self._pictures.device)))

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from sqap_vla.quantization.packing import IntegerWeight
-from sqap_vla.quantization.quantizer import QuantizedInput
+from sqap_vla.quantization.quantizer import ActivationSpec, QuantizedInput, quantize_input
 
 
 class Backend(ABC):
@@ -33,6 +33,10 @@ class Backend(ABC):
 
         x is in [-127, 127]; with IntegerWeight's limit on K no sum overflows.
         """
+
+    def quantize(self, x: Tensor, spec: ActivationSpec, channel_scale: Tensor | None = None) -> QuantizedInput:
+        """Activations [..., K] as integers: quantizer.quantize_input, or a kernel that does the same."""
+        return quantize_input(x, spec, channel_scale)
 
     def linear(
         self,

@@ -17,6 +17,7 @@ from sqap_vla.quantization.backends import Backend
 from sqap_vla.quantization.backends.int8 import Int8Backend
 from sqap_vla.quantization.backends.reference import ReferenceBackend
 from sqap_vla.quantization.backends.simd import SimdBackend
+from sqap_vla.quantization.backends.triton_w4a4 import TritonBackend
 from sqap_vla.quantization.packing import IntegerWeight
 from sqap_vla.quantization.quantizer import largest
 
@@ -25,7 +26,7 @@ logger = logging.getLogger(__name__)
 AUTO = "auto"
 
 _REFERENCE = ReferenceBackend()
-_backends: list[Backend] = [SimdBackend(), Int8Backend(), _REFERENCE]  # fastest first
+_backends: list[Backend] = [TritonBackend(), SimdBackend(), Int8Backend(), _REFERENCE]  # fastest first
 
 
 class BackendError(RuntimeError):
@@ -38,6 +39,16 @@ def register(backend: Backend) -> None:
         raise ValueError(f"there is a backend {backend.name!r} already; choose another name")
     _backends.insert(0, backend)
     _select.cache_clear()
+
+
+def backends() -> tuple[Backend, ...]:
+    """Fastest first."""
+    return tuple(_backends)
+
+
+def examine_backend(backend: Backend, device: torch.device) -> str | None:
+    """Why a backend does not run on a device; None if it does."""
+    return backend.unavailable(device) or self_test(backend, device)
 
 
 def backend_names() -> tuple[str, ...]:
@@ -58,7 +69,7 @@ def _select(device: torch.device, name: str) -> Backend:
     for backend in _backends:
         if name not in (AUTO, backend.name):
             continue
-        problem = backend.unavailable(device) or self_test(backend, device)
+        problem = examine_backend(backend, device)
         if problem is None:
             logger.info("integer products on %s: %s%s", device, backend.name, _because(problems))
             return backend

@@ -1,0 +1,111 @@
+# Copyright 2026 The sqap_vla Authors
+# SPDX-License-Identifier: Apache-2.0
+"""Triton's kernels in its interpreter, on the CPU: a wrong index or mask shows without a GPU."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+import torch
+from torch import Tensor
+
+from sqap_vla.pruning.sampling import farthest_point_sampling
+from sqap_vla.quantization.backends.reference import ReferenceBackend
+from sqap_vla.quantization.backends.registry import self_test
+from sqap_vla.quantization.backends.triton_w4a4 import TritonBackend
+from sqap_vla.quantization.packing import IntegerWeight
+from sqap_vla.quantization.quantizer import (
+    ActivationSpec,
+    Granularity,
+    WeightSpec,
+    largest,
+    quantize_input,
+    quantize_weight,
+)
+
+pytest.importorskip("triton", reason="the package triton is not installed")
+if os.environ.get("TRITON_INTERPRET") != "1":
+    pytest.skip("TRITON_INTERPRET is set to something else than 1", allow_module_level=True)
+
+TRITON, CPU = TritonBackend(), torch.device("cpu")
+
+
+def integers(bits: int, *shape: int, seed: int = 0) -> Tensor:
+    limit = largest(bits)
+    values = torch.randint(-limit, limit + 1, shape, generator=torch.Generator().manual_seed(seed), dtype=torch.int8)
+    values[0] = limit
+    return values
+
+
+@pytest.mark.parametrize("shape", [(1, 64, 16), (17, 70, 33), (150, 300, 70)], ids=str)
+@pytest.mark.parametrize("bits", [(4, 4), (4, 8), (8, 8)], ids=str)
+def test_sums_equal_the_reference(bits, shape):
+    (weight_bits, input_bits), (tokens, inputs, outputs) = bits, shape
+    x = integers(input_bits, tokens, inputs)
+    weight = IntegerWeight.from_values(integers(weight_bits, outputs, inputs, seed=1), weight_bits)
+    assert torch.equal(TRITON.accumulate(x, weight), ReferenceBackend().accumulate(x, weight))
+
+
+def test_sums_of_strided_views_equal_the_reference():
+    x, weight = integers(8, 5, 200), IntegerWeight.from_values(integers(4, 20, 200, seed=1), 4)
+    views = x[:, 40:168], weight.columns(40, 168)
+    assert torch.equal(TRITON.accumulate(*views), ReferenceBackend().accumulate(*views))
+
+
+def test_the_registrys_self_test_passes():
+    assert self_test(TRITON, CPU) is None
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("group_size", [None, 32])
+def test_scales_and_bias_equal_the_reference(group_size, bias, dtype):
+    torch.manual_seed(0)
+    quantized = quantize_weight(torch.randn(40, 96), WeightSpec(4, group_size))
+    x = quantize_input(torch.randn(20, 96), ActivationSpec(4))
+    weight = IntegerWeight.from_values(quantized.values, 4)
+    arguments = (x, weight, quantized.scale, torch.randn(40) if bias else None, dtype)
+    made, expected = TRITON.linear(*arguments), ReferenceBackend().linear(*arguments)
+    assert made.dtype == dtype
+    # The interpreter cuts bfloat16 off where GPUs round it, so there it may be one step away.
+    torch.testing.assert_close(made, expected, atol=0, rtol=0 if dtype == torch.float32 else 2**-7)
+
+
+@pytest.mark.parametrize("granularity", list(Granularity))
+@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_activations_are_quantized_as_the_definition_says(dtype, bits, granularity):
+    torch.manual_seed(0)
+    x = torch.randn(2, 5, 172).to(dtype)
+    x[0, 1] = 0
+    x[0, 2, :7] = torch.tensor([0.5, 1.5, 2.5, -0.5, -1.5, -2.5, 7.0])  # halves, at a scale of 1
+    x[0, 2, 7:] = 0
+    spec = ActivationSpec(bits, granularity, 1.0)
+    scale = torch.rand(172) + 0.5 if granularity is Granularity.CHANNEL else None
+    expected, made = quantize_input(x, spec, scale), TRITON.quantize(x, spec, scale)
+    assert torch.equal(made.values, expected.values)
+    assert torch.equal(made.scale, expected.scale)
+
+
+def test_clipped_and_not_finite_tokens():
+    x = torch.randn(4, 64)
+    x[1, 3], x[2, 4] = torch.nan, torch.inf
+    spec = ActivationSpec(4, Granularity.TOKEN, 0.8)
+    expected, made = quantize_input(x, spec), TRITON.quantize(x, spec)
+    assert made.scale.isnan().flatten().tolist() == [False, True, True, False]
+    assert torch.equal(made.values[[0, 3]], expected.values[[0, 3]])
+    assert torch.equal(made.scale[[0, 3]], expected.scale[[0, 3]])
+
+
+@pytest.mark.parametrize("grid", [4, 16])
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.9])
+def test_farthest_points_in_one_kernel_equal_the_steps(grid, share):
+    from sqap_vla.pruning.sampling_kernel import farthest_points
+
+    generator = torch.Generator().manual_seed(grid)
+    taken = torch.rand(grid * grid, generator=generator) < share
+    candidates = torch.rand(grid * grid, generator=generator) < 0.8
+    count = 14 if grid == 4 else 40  # more than there are candidates, where most are taken
+    expected = farthest_point_sampling(taken, candidates, count, grid)
+    assert torch.equal(farthest_points(taken, candidates, count, grid), expected)
