@@ -176,9 +176,22 @@ def _compress(args: argparse.Namespace) -> int:
 
 
 def _inspect(args: argparse.Namespace) -> int:
-    from sqap_vla.evaluation.inspect_command import run
+    from sqap_vla.evaluation.inspect_command import require_checkpoint, run, tokenizer_of
 
-    print(run(args))
+    if args.attention:
+        from sqap_vla.evaluation.recorder import check_directory
+        from sqap_vla.nodes.inspect_bag import attention
+
+        require_checkpoint(args)
+        check_directory(args.out)
+        print(f"report: {attention(args)}")
+        return 0
+    frames = None
+    if args.layers and args.bag:
+        from sqap_vla.nodes.calibration_frames import frames_of_bag
+
+        frames = frames_of_bag(args.bag, tokenizer_of(args), args.frames, args.image_topic, args.instruction)
+    print(run(args, frames))
     return 0
 
 

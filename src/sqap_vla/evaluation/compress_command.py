@@ -28,12 +28,27 @@ DEFAULT_FRAMES = 8
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    def names(kinds: type[Enum]) -> list[str]:
-        return [kind.value for kind in kinds]
-
     parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="CogACT checkpoint directory")
     parser.add_argument("out", type=Path, metavar="OUT", help="artifact directory; need not exist")
     parser.add_argument("--tokenizer", type=Path, help="tokenizer.json or directory to copy; default: the checkpoint's")
+    add_quantization_arguments(parser)
+    parser.add_argument(
+        "--calibrate", type=Path, metavar="BAG", help="recording for preset calibrated and granularity channel"
+    )
+    parser.add_argument(
+        "--frames", type=int, default=DEFAULT_FRAMES, help=f"of the recording to use; default {DEFAULT_FRAMES}"
+    )
+    parser.add_argument("--image-topic", help="of the recording; default: its only image topic")
+    parser.add_argument("--instruction", help="the task in words, where the recording has none")
+    parser.add_argument("--dtype", choices=DTYPES, default="auto", help="of what is not quantized")
+
+
+def add_quantization_arguments(parser: ArgumentParser) -> None:
+    """Those of QuantizationOptions."""
+
+    def names(kinds: type[Enum]) -> list[str]:
+        return [kind.value for kind in kinds]
+
     parser.add_argument("--precision", choices=names(Precision), help="of the decoder; default w4a4")
     parser.add_argument("--preset", choices=tuple(PRESETS), help="recipe to begin with; docs/method.md")
     parser.add_argument("--rotation", choices=names(RotationKind), help="default: the preset's")
@@ -46,15 +61,6 @@ def add_arguments(parser: ArgumentParser) -> None:
         metavar="PATTERN=PRECISION",
         help="precision of single layers, such as '*.down_proj=w4a8'; may be repeated, the first that matches decides",
     )
-    parser.add_argument(
-        "--calibrate", type=Path, metavar="BAG", help="recording for preset calibrated and granularity channel"
-    )
-    parser.add_argument(
-        "--frames", type=int, default=DEFAULT_FRAMES, help=f"of the recording to use; default {DEFAULT_FRAMES}"
-    )
-    parser.add_argument("--image-topic", help="of the recording; default: its only image topic")
-    parser.add_argument("--instruction", help="the task in words, where the recording has none")
-    parser.add_argument("--dtype", choices=DTYPES, default="auto", help="of what is not quantized")
 
 
 def run(args: Namespace, frames: CalibrationFrames | None) -> PreparedArtifact:

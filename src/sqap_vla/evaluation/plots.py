@@ -29,13 +29,15 @@ STAGE_LABELS = {
 STAGE_COLORS = {"preprocess_ms": "#CC79A7", "vision_ms": "#56B4E9", "llm_ms": "#0072B2", "head_ms": "#E69F00"}
 
 
-def _figure(width: float, height: float, rows: int, columns: int, **options: object) -> tuple[Figure, np.ndarray]:
+def new_figure(width: float, height: float, rows: int, columns: int, **options: object) -> tuple[Figure, np.ndarray]:
+    """A figure of width x height inches and its axes [rows, columns]. options: those of Figure.subplots."""
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
 
-def _tidy(axes: Axes, title: str, unit: str) -> None:
+def tidy(axes: Axes, title: str, unit: str) -> None:
+    """The look that all plots share."""
     axes.set_title(title, loc="left", fontsize=10)
     axes.set_ylabel(unit)
     axes.grid(alpha=0.25, linewidth=0.6)
@@ -55,7 +57,7 @@ def plot_actions(
     recorded_open: N open fractions, None where unknown. Where nothing was recorded, the legend says so by
     leaving it out.
     """
-    figure, grid = _figure(11, 8, 4, 2, sharex=True)
+    figure, grid = new_figure(11, 8, 4, 2, sharex=True)
     panels = grid.ravel()
     style = {"marker": "o", "markersize": 2.5, "linewidth": 1.2}
     for column, (name, unit) in enumerate(MOTION_DIMENSIONS):
@@ -64,13 +66,13 @@ def plot_actions(
         axes.plot(times_s, predicted[:, column], color=PREDICTED, label="predicted", **style)
         if np.isfinite(recorded).any():
             axes.plot(times_s, recorded[:, column], color=RECORDED, label="recorded", **style)
-        _tidy(axes, name, unit)
+        tidy(axes, name, unit)
     gripper = panels[6]
     gripper.step(times_s, predicted[:, GRIPPER], where="post", color=PREDICTED)
     known = np.array([np.nan if value is None else value for value in recorded_open], np.float64)
     gripper.step(times_s, known, where="post", color=RECORDED)
     gripper.set_ylim(-0.1, 1.1)
-    _tidy(gripper, "gripper (1 open, 0 closed)", "open")
+    tidy(gripper, "gripper (1 open, 0 closed)", "open")
     panels[7].axis("off")
     panels[7].legend(*panels[0].get_legend_handles_labels(), loc="center", frameon=False, fontsize=11)
     for axes in (panels[4], panels[5], gripper):
@@ -85,7 +87,7 @@ def plot_latency(path: Path, stages_ms: Mapping[str, Sequence[float | None]], st
     stages_ms: per stage, one value per frame; None is drawn as nothing. Stages beyond STAGE_COLORS are left
     out.
     """
-    figure, grid = _figure(11, 3.6, 1, 1)
+    figure, grid = new_figure(11, 3.6, 1, 1)
     axes = grid[0, 0]
     bottom = np.zeros(max((len(values) for values in stages_ms.values()), default=0))
     for stage, color in STAGE_COLORS.items():
@@ -103,7 +105,7 @@ def plot_latency(path: Path, stages_ms: Mapping[str, Sequence[float | None]], st
     deadline = axes.axhline(
         1e3 * step_s, color="black", linewidth=1, linestyle="--", label=f"one step, {1e3 * step_s:.0f} ms"
     )
-    _tidy(axes, "latency per frame" + (" (hatched: warm-up)" if warm_up else ""), "ms")
+    tidy(axes, "latency per frame" + (" (hatched: warm-up)" if warm_up else ""), "ms")
     axes.set_xlabel("frame")
     # Made by hand: from the bars it would take the first one's hatching.
     swatches = [Patch(color=color, label=STAGE_LABELS[stage]) for stage, color in STAGE_COLORS.items()]
