@@ -74,7 +74,7 @@ def plot_attention(path: Path, study: Study) -> None:
 
 def plot_channels(path: Path, study: Study) -> None:
     """Magnitudes of what q_proj and k_proj read in the score layer, by channel, under each rotation; as PNG."""
-    names = list(study.tails)
+    names = [name for name in ROTATIONS if name in study.tails]
     rows = -(-len(names) // 2)
     figure, grid = new_figure(11, 2.7 * rows + 0.5, rows, 2, sharex=True, sharey=True)
     for axes in grid.ravel()[len(names) :]:
@@ -88,7 +88,7 @@ def plot_channels(path: Path, study: Study) -> None:
         )
         axes.vlines(channels, 0, median, color=DARK, linewidth=_line_width(len(channels)), label="median token")
         step = float(largest.max()) / 7
-        axes.axhline(step, color=COLORS[name], linewidth=1.1, linestyle="--", label="one step of four bits")
+        axes.axhline(step, color="black", linewidth=0.9, linestyle="--", label="one step of four bits")
         figures = tails.tails["self_attn.k_proj"][study.layer]
         tidy(axes, NAMES[name], "magnitude")
         axes.text(
@@ -135,7 +135,7 @@ def plot_agreement(path: Path, study: Study) -> None:
         label="by chance",
     )
     by_k.set_xscale("log", base=2)
-    by_k.xaxis.set_major_locator(FixedLocator([size for size in study.sizes if size not in (24, 54, 108)]))
+    by_k.xaxis.set_major_locator(FixedLocator([size for size in study.sizes if size not in (24, 54, 108, 205)]))
     by_k.xaxis.set_minor_locator(NullLocator())
     by_k.xaxis.set_major_formatter(lambda value, _: f"{value:.0f}")
     by_k.axvline(study.k, color="black", linewidth=0.8, alpha=0.35)
@@ -203,5 +203,5 @@ def _frame_tokens(axes: Axes, chosen: np.ndarray, picture: np.ndarray) -> None:
 
 
 def _line_width(channels: int) -> float:
-    """Neighbours just touch: a panel is about 360 points wide."""
-    return max(0.35, 360 / channels)
+    """Neighbours just touch, a panel being about 360 points wide; a single one stays visible."""
+    return max(0.9, 360 / channels)

@@ -45,13 +45,15 @@ _SMALLEST_GAIN = 1e-3  # of the final norm; one near 0 cannot be divided out of 
 
 @dataclass(frozen=True)
 class OutlierSpec:
-    """residual_channels: of the stream, a principal direction each. mlp_channels, value_channels: in each layer's MLP
-    and values. mlp_energy, value_energy: what these channels come to have together, over what the whole layer had, if
-    they were of average size; each has half the amplitude of the one before. gain_spread: standard deviation of the
-    logarithm of norm gains. Raises ValueError for a negative one.
+    """residual_channels: of the stream, each along a principal direction, so far that it has at most residual_share of
+    the energy. mlp_channels, value_channels: in each layer's MLP and values. mlp_energy, value_energy: what these
+    channels come to have together, over what the whole layer had, if they were of average size; each has half the
+    amplitude of the one before. gain_spread: standard deviation of the logarithm of norm gains. Raises ValueError for
+    a negative one.
     """
 
     residual_channels: int = 4
+    residual_share: float = 0.36
     mlp_channels: int = 4
     mlp_energy: float = 1.0
     value_channels: int = 1
@@ -61,8 +63,8 @@ class OutlierSpec:
 
     def __post_init__(self) -> None:
         counts = (self.residual_channels, self.mlp_channels, self.value_channels)
-        if min(counts) < 0 or min(self.mlp_energy, self.value_energy, self.gain_spread) < 0:
-            raise ValueError(f"numbers of channels, energies and gain_spread must be >= 0: {self}")
+        if min(counts) < 0 or min(self.residual_share, self.mlp_energy, self.value_energy, self.gain_spread) < 0:
+            raise ValueError(f"numbers of channels, energies, residual_share and gain_spread must be >= 0: {self}")
 
 
 @dataclass(frozen=True)
@@ -117,8 +119,15 @@ def add_outliers(
 def _concentrating_basis(tokens: Tensor, spec: OutlierSpec, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """tokens [T, D] -> basis [D, D], and the channels [k] that its strongest directions lie along."""
     normalised = torch.nn.functional.normalize(tokens.double(), dim=-1)  # as an RMSNorm sees them
-    directions = torch.linalg.eigh(normalised.t() @ normalised).eigenvectors.flip(1).t()  # [D, D], strongest first
-    width, strong = directions.shape[0], spec.residual_channels
+    energies, directions = torch.linalg.eigh(normalised.t() @ normalised / len(normalised))
+    energies, directions = energies.flip(0), directions.flip(1).t().contiguous()  # [D], [D, D], strongest first
+    width, strong = len(energies), spec.residual_channels
+    for index in range(min(strong, width // 2)):
+        # Turned towards one of the weakest directions, which takes over what is too much.
+        kept = min(1.0, spec.residual_share / energies[index].item()) ** 0.5
+        turn = directions.new_tensor([[kept, (1 - kept**2) ** 0.5], [-((1 - kept**2) ** 0.5), kept]])
+        pair = [index, width - 1 - index]
+        directions[pair] = turn @ directions[pair]
     mixing = torch.linalg.qr(
         torch.randn(width - strong, width - strong, generator=generator, dtype=torch.float64)
     ).Q.to(tokens.device)
