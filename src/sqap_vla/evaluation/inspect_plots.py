@@ -91,12 +91,10 @@ def plot_channels(path: Path, study: Study) -> None:
         axes.axhline(step, color="black", linewidth=0.9, linestyle="--", label="one step of four bits")
         figures = tails.tails["self_attn.k_proj"][study.layer]
         tidy(axes, NAMES[name], "magnitude")
-        axes.text(
-            0.985, 0.94,
-            f"{figures.zeros:.0%} rounds to zero\nlargest / median {figures.outlier_ratio:.1f}\n"
+        axes.set_title(
+            f"{figures.zeros:.0%} rounds to zero, largest / median {figures.outlier_ratio:.1f}, "
             f"kurtosis {figures.kurtosis:.1f}",
-            transform=axes.transAxes, ha="right", va="top", fontsize=9, linespacing=1.5,
-            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 3},
+            loc="right", fontsize=8.5, color="0.25",
         )  # fmt: skip
         axes.set_xlim(-0.01 * len(largest), 1.01 * len(largest))
         axes.set_ylim(bottom=0)

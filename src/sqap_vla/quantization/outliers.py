@@ -20,10 +20,13 @@ text without the first, beside what comes out here at 256 channels; norms folded
 
                      largest / median magnitude         kurtosis
     input of         trained        here                trained         here
-    q, k, v          22 to 49       18 to 32            34 to 170       36 to 92
+    q, k, v          22 to 49       18 to 27            34 to 170       34 to 69
     o                11 to 52       10 to 25            7 to 101        7 to 67
-    gate, up         29 to 51       17 to 32            68 to 191       29 to 94
+    gate, up         29 to 51       15 to 27            68 to 191       24 to 71
     down             25 to 216      76 to 132           27 to 451       89 to 233
+
+In wider networks both grow, as the energy stays: residual_share is the trained one's 0.36, the root of a kurtosis of
+75 over its 576 channels.
 
 What it does not: massive activations of the first token alone (Sun et al., arXiv 2402.17762), which trained weights
 make in one layer and undo in another.
