@@ -72,6 +72,13 @@ def test_half_precision_sums_are_exact(attention):
     assert statistics(attention.bfloat16(), frames=(frame,))["v_proj"].mean.tolist() == [1.0 + 2**-7] * 4
 
 
+def test_frames_without_tokens_change_nothing(attention):
+    found = statistics(attention, ("k_proj",), (torch.zeros(1, 0, 4), *FRAMES))
+    assert found["k_proj"].magnitude.tolist() == [5, 4, 2, 1]
+    with pytest.raises(ValueError, match="never ran 1 layers"):
+        statistics(attention, ("k_proj",), (torch.zeros(1, 0, 4),))
+
+
 def test_layers_that_never_ran_are_named(attention):
     attention.other = nn.Linear(4, 2)
     with pytest.raises(ValueError, match="never ran 1 layers, other among them"):

@@ -62,6 +62,8 @@ def input_statistics(model: nn.Module, names: Iterable[str], run: Callable[[], o
         def hook(layer: nn.Linear, arguments: tuple[Tensor]) -> None:
             x = layer.rotated(arguments[0]) if isinstance(layer, RotatedLinear) else arguments[0]
             x = x.detach().flatten(0, -2).float()  # [T, K]
+            if not len(x):  # says nothing, and has no largest
+                return
             if name not in sums:
                 sums[name] = _Sums(x.new_zeros(x.shape[1]), x.new_zeros(x.shape[1], dtype=torch.float64), 0)
             sums[name].add(x)
