@@ -1,15 +1,20 @@
 # Copyright 2026 The sqap_vla Authors
 # SPDX-License-Identifier: Apache-2.0
 """Keep the tests' ROS graphs apart: from each other, from a second run on this machine, and from the network.
+Let every run draw the same examples, on a machine of any speed.
 
-Set before anything imports rclpy, since the DDS participant reads the variables once.
+The variables are set before anything imports rclpy, since the DDS participant reads them once.
 """
 
 import atexit
 import os
 import shutil
+import sys
 import tempfile
 import zlib
+
+import pytest
+from hypothesis import settings
 
 DOMAINS = 100  # ids 2..101 need no port above Linux' ephemeral range; 0 is everybody's default
 
@@ -26,3 +31,14 @@ atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
 # Triton's kernels run in its interpreter, so that a machine without a GPU tests them too. Read when triton is imported.
 os.environ.setdefault("TRITON_INTERPRET", "1")
+
+# Other examples in every run: pytest --hypothesis-profile=default
+settings.register_profile("same_examples", derandomize=True, deadline=None)
+settings.load_profile("same_examples")
+
+
+@pytest.fixture(autouse=True)
+def same_draws() -> None:
+    """A tensor drawn without a generator is the same in every run, whichever tests ran before."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(0)
