@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from pathlib import Path
 
 MODULE = "sqap_vla_environment"
@@ -60,10 +61,15 @@ def link_package(venv: Path, root: Path, package: str, executables: list[str]) -
     """Make an editable install complete for ROS: what `ros2 run`, launch and the ament index look for.
 
     pip puts console scripts into bin/ and installs no data of an editable package; links keep both up to
-    date."""
+    date. Every file is a link of its own, since `ros2 launch` follows no link to a directory."""
     links = {venv / "lib" / package / name: venv / "bin" / name for name in executables}
     share = venv / "share" / package
-    links |= {share / name: root / name for name in ("package.xml", "launch", "config")}
+    links[share / "package.xml"] = root / "package.xml"
+    for directory in ("launch", "config"):
+        if (share / directory).is_symlink():
+            (share / directory).unlink()
+        shutil.rmtree(share / directory, ignore_errors=True)  # and with it links to files that are gone
+        links |= {share / directory / path.name: path for path in (root / directory).iterdir() if path.is_file()}
     links[venv / "share" / "ament_index" / "resource_index" / "packages" / package] = (
         root / "resource" / package
     )

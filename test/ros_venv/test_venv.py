@@ -6,6 +6,7 @@ with.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -116,6 +117,8 @@ def test_the_package_is_found_as_ros_finds_it() -> None:
     share = Path(get_package_share_directory("sqap_vla"))
     assert (share / "package.xml").exists()
     assert (share / "config" / "fastdds_shm.xml").exists()
+    launched = [name for _, _, names in os.walk(share) for name in names]  # as `ros2 launch` looks for a file
+    assert {"policy.launch.py", "replay.launch.py"} <= set(launched)
     executables = {
         path.name for path in (Path(get_package_prefix("sqap_vla")) / "lib" / "sqap_vla").iterdir()
     }
