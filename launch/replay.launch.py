@@ -10,7 +10,7 @@ Starts policy.launch.py on the bag's clock, plays the bag image by image, and en
 
 from pathlib import Path
 
-from ament_index_python.packages import get_package_share_directory
+from ament_index_python.packages import get_package_prefix, get_package_share_directory
 from launch.actions import (
     DeclareLaunchArgument,
     EmitEvent,
@@ -27,6 +27,7 @@ from launch.substitutions import LaunchConfiguration
 from launch import LaunchContext, LaunchDescription
 
 SHARE = Path(get_package_share_directory("sqap_vla"))
+SQAP_VLA = Path(get_package_prefix("sqap_vla")) / "lib" / "sqap_vla" / "sqap-vla"  # on no PATH in a colcon workspace
 PASSED_ON = ("params_file", "checkpoint", "tokenizer", "instruction", "log_level")
 
 ARGUMENTS = {
@@ -67,7 +68,7 @@ def play(context: LaunchContext) -> list:
     options = [item for name in ("tokenizer", "instruction") if given[name] for item in (f"--{name}", given[name])]
     player = ExecuteProcess(
         cmd=[
-            "sqap-vla",
+            str(SQAP_VLA),
             "replay",
             given["bag"],
             "--checkpoint",

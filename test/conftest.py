@@ -7,6 +7,7 @@ The variables are set before anything imports rclpy, since the DDS participant r
 """
 
 import atexit
+import logging
 import os
 import shutil
 import sys
@@ -31,6 +32,10 @@ atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
 # Triton's kernels run in its interpreter, so that a machine without a GPU tests them too. Read when triton is imported.
 os.environ.setdefault("TRITON_INTERPRET", "1")
+
+# launch's pytest plugins, which come with a sourced ROS, make every logger one that hands nothing on; caplog listens at
+# the root.
+logging.setLoggerClass(logging.Logger)
 
 # Other examples in every run: pytest --hypothesis-profile=default
 settings.register_profile("same_examples", derandomize=True, deadline=None)

@@ -51,9 +51,7 @@ def write_environment(venv: Path, site: Path, values: dict[str, str]) -> None:
         "# <<< sqap_vla <<<",
         "",
     ]
-    activate.write_text(
-        _BLOCK.sub("", activate.read_text(encoding="utf-8")) + "\n".join(lines), encoding="utf-8"
-    )
+    activate.write_text(_BLOCK.sub("", activate.read_text(encoding="utf-8")) + "\n".join(lines), encoding="utf-8")
     (venv / "COLCON_IGNORE").touch()
 
 
@@ -70,9 +68,7 @@ def link_package(venv: Path, root: Path, package: str, executables: list[str]) -
             (share / directory).unlink()
         shutil.rmtree(share / directory, ignore_errors=True)  # and with it links to files that are gone
         links |= {share / directory / path.name: path for path in (root / directory).iterdir() if path.is_file()}
-    links[venv / "share" / "ament_index" / "resource_index" / "packages" / package] = (
-        root / "resource" / package
-    )
+    links[venv / "share" / "ament_index" / "resource_index" / "packages" / package] = root / "resource" / package
     for link, target in links.items():
         link.parent.mkdir(parents=True, exist_ok=True)
         link.unlink(missing_ok=True)

@@ -58,9 +58,7 @@ class Builder:
             self._write_stamp({"identity": wanted["identity"]})
             for arguments in self.plan.installs:
                 self._pip(*arguments)
-        activation.write_environment(
-            self.venv, self.site, activation.variables(self.root, system.offscreen_gl())
-        )
+        activation.write_environment(self.venv, self.site, activation.variables(self.root, system.offscreen_gl()))
         if stamp.get("environment") != wanted["environment"] and self.plan.shims:
             self._install_shims()
         self._install_package()
@@ -108,9 +106,7 @@ class Builder:
         activation.link_package(self.venv, self.root, "sqap_vla", list(entries["console_scripts"]))
 
     def _pip(self, *arguments: str) -> None:
-        self._run(
-            str(self.python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *arguments
-        )
+        self._run(str(self.python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *arguments)
 
     def _run(self, *command: str, cwd: Path | None = None) -> None:
         sys.stderr.write(f"+ {' '.join(command)}\n")

@@ -77,9 +77,7 @@ def generate(package: str, source: Path, includes: list[str], output: Path) -> N
     (root["python"] / "__init__.py").touch()
 
 
-def compile_package(
-    package: str, dependencies: tuple[str, ...], output: Path, prefix: Path, site: Path
-) -> None:
+def compile_package(package: str, dependencies: tuple[str, ...], output: Path, prefix: Path, site: Path) -> None:
     """Compile what `generate` wrote into `prefix`/lib and `site`/`package`."""
     tools = Toolchain(prefix, output)
 
@@ -144,9 +142,7 @@ def compile_package(
         )
 
 
-def install_interfaces(
-    package: str, source: Path, dependencies: tuple[str, ...], prefix: Path, site: Path
-) -> None:
+def install_interfaces(package: str, source: Path, dependencies: tuple[str, ...], prefix: Path, site: Path) -> None:
     """Generate, compile and install an interface package and register it in the prefix's ament index."""
     includes = [str(prefix / "share" / name) for name in dependencies]
     with tempfile.TemporaryDirectory(prefix=f"{package}-") as directory:
@@ -154,9 +150,7 @@ def install_interfaces(
         generate(package, source, includes, output)
         compile_package(package, dependencies, output, prefix, site)
         shutil.copytree(source / "msg", prefix / "share" / package / "msg", dirs_exist_ok=True)
-        shutil.copytree(
-            output / "idl" / package / "msg", prefix / "share" / package / "msg", dirs_exist_ok=True
-        )
+        shutil.copytree(output / "idl" / package / "msg", prefix / "share" / package / "msg", dirs_exist_ok=True)
         headers = shutil.ignore_patterns("*.c", "*.cpp")
         for role in ("c", "fastrtps_c", "introspection_c"):
             shutil.copytree(
@@ -166,9 +160,7 @@ def install_interfaces(
                 ignore=headers,
             )
     files = sorted(
-        f"msg/{path.name}"
-        for path in (prefix / "share" / package / "msg").iterdir()
-        if path.suffix in (".idl", ".msg")
+        f"msg/{path.name}" for path in (prefix / "share" / package / "msg").iterdir() if path.suffix in (".idl", ".msg")
     )
     register_package(prefix, package, source / "package.xml")
     register_resource(prefix, "rosidl_interfaces", package, "\n".join(files))

@@ -97,6 +97,4 @@ def ensure(compiler: bool, install: bool) -> None:
         raise MissingSystemPackages(f"installing {what} failed; the command was: {command}")
     importlib.invalidate_caches()
     if still := missing(compiler):
-        raise MissingSystemPackages(
-            f"still lacking after '{command}': {'; '.join(item.what for item in still)}"
-        )
+        raise MissingSystemPackages(f"still lacking after '{command}': {'; '.join(item.what for item in still)}")

@@ -75,7 +75,7 @@ def run_python() -> Callable[..., str]:
 
     def run(script: str, *arguments: object) -> str:
         result = subprocess.run(
-            [sys.executable, "-c", script, *map(str, arguments)], capture_output=True, text=True, timeout=60
+            [sys.executable, "-c", script, *map(str, arguments)], capture_output=True, text=True, timeout=300
         )
         assert result.returncode == 0, result.stderr
         return result.stdout

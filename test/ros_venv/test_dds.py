@@ -87,7 +87,7 @@ def _exchange(talker: str, listener: str, **variables: str) -> str:
                 env=environment,
                 capture_output=True,
                 text=True,
-                timeout=60,
+                timeout=300,
                 check=True,
             ).stdout
         finally:
@@ -104,6 +104,4 @@ def test_tf_messages_cross_processes_with_the_type_hash_of_every_jazzy() -> None
     child, *hashes = _exchange(TF_TALKER, TF_LISTENER).split()
     assert child == "tool"
     assert hashes == [TYPE_HASH]
-    assert TFMessage.get_fields_and_field_types() == {
-        "transforms": "sequence<geometry_msgs/TransformStamped>"
-    }
+    assert TFMessage.get_fields_and_field_types() == {"transforms": "sequence<geometry_msgs/TransformStamped>"}

@@ -56,9 +56,7 @@ def test_a_sourced_ros_is_used_as_it_is() -> None:
         ("2.1.0", "numpy==2.1.0", "opencv-python-headless==4.14.0.94"),
     ],
 )
-def test_numpy_stays_on_the_line_the_sourced_ros_was_compiled_for(
-    sourced: str, numpy: str, opencv: str
-) -> None:
+def test_numpy_stays_on_the_line_the_sourced_ros_was_compiled_for(sourced: str, numpy: str, opencv: str) -> None:
     assert sourced_numpy(sourced) == (numpy, opencv)
     words = _words(_plan(3, 12, **{**SOURCED, "numpy": sourced})).split()
     assert words.count(numpy) == 2, "torch must not bring another NumPy either"

@@ -79,9 +79,7 @@ def test_missing_libraries_are_named_with_the_command(monkeypatch: pytest.Monkey
     assert system.offscreen_gl() == ""
 
 
-def test_root_on_debian_gets_what_is_missing_installed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_root_on_debian_gets_what_is_missing_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     apt = tmp_path / "apt-get"
     apt.write_text(f"#!/bin/sh\necho $* >> {tmp_path}/calls\n", encoding="utf-8")
     apt.chmod(0o755)
@@ -119,9 +117,7 @@ def test_the_package_is_found_as_ros_finds_it() -> None:
     assert (share / "config" / "fastdds_shm.xml").exists()
     launched = [name for _, _, names in os.walk(share) for name in names]  # as `ros2 launch` looks for a file
     assert {"policy.launch.py", "replay.launch.py"} <= set(launched)
-    executables = {
-        path.name for path in (Path(get_package_prefix("sqap_vla")) / "lib" / "sqap_vla").iterdir()
-    }
+    executables = {path.name for path in (Path(get_package_prefix("sqap_vla")) / "lib" / "sqap_vla").iterdir()}
     assert {
         "policy_node",
         "model_loader_node",
@@ -131,7 +127,9 @@ def test_the_package_is_found_as_ros_finds_it() -> None:
     } <= executables
 
 
-def test_a_venv_for_another_interpreter_gets_its_packages_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_venv_for_another_interpreter_gets_its_packages_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     commands: list[tuple[str, ...]] = []
     monkeypatch.setattr(Builder, "_run", lambda self, *command, cwd=None: commands.append(command))
     monkeypatch.setattr(Builder, "_install_shims", lambda self: None)

@@ -139,7 +139,8 @@ def reused_by_layer(positions: np.ndarray, shares: np.ndarray, layers: tuple[int
     chosen: dict[int, np.ndarray] = {}
     most = 0
     for layer in (layer for layer in layers if layer < len(shares)):
-        count = max(1, math.floor(shares[layer] * len(positions))) if len(positions) else 0
+        # float32 on both sides: with an int, NumPy 1 computes in float64 and rounds another way than NumPy 2.
+        count = max(1, math.floor(shares[layer] * np.float32(len(positions)))) if len(positions) else 0
         if count > most:
             chosen[layer] = positions[:count]
             most = count

@@ -39,9 +39,7 @@ class CvBridge:
             )
         data = np.frombuffer(img_msg.data, dtype=np.uint8)
         if data.size < img_msg.height * img_msg.step:
-            raise CvBridgeError(
-                f"data has {data.size} bytes; height * step = {img_msg.height} * {img_msg.step}"
-            )
+            raise CvBridgeError(f"data has {data.size} bytes; height * step = {img_msg.height} * {img_msg.step}")
         rows = data[: img_msg.height * img_msg.step].reshape(img_msg.height, img_msg.step)
         pixels = np.ascontiguousarray(rows[:, :row_bytes]).view(source.dtype)
         if bool(img_msg.is_bigendian) != (sys.byteorder == "big"):
@@ -52,9 +50,7 @@ class CvBridge:
             return image
         return self._convert(image, img_msg.encoding, desired_encoding)
 
-    def cv2_to_imgmsg(
-        self, cvim: np.ndarray, encoding: str = "passthrough", header: Header | None = None
-    ) -> Image:
+    def cv2_to_imgmsg(self, cvim: np.ndarray, encoding: str = "passthrough", header: Header | None = None) -> Image:
         """A message with the pixels of an array [H, W] or [H, W, C].
 
         encoding: "passthrough" names the storage type ("8UC3"); any other is checked against it, and not
@@ -66,9 +62,7 @@ class CvBridge:
             expected = self._parse(encoding)
             name = f"{_DEPTH_NAMES[expected.dtype]}C{expected.channels}"
             if name != cv_type:
-                raise CvBridgeError(
-                    f"encoding '{encoding}' needs an image of type {name}; this one is {cv_type}"
-                )
+                raise CvBridgeError(f"encoding '{encoding}' needs an image of type {name}; this one is {cv_type}")
         message = Image(height=cvim.shape[0], width=cvim.shape[1], encoding=encoding)
         if header is not None:
             message.header = header
@@ -103,8 +97,7 @@ class CvBridge:
             _, data = cv2.imencode(f".{dst_format}", cvim)
         except cv2.error as error:
             raise CvBridgeError(
-                f"OpenCV cannot encode an image of shape {cvim.shape}, {cvim.dtype}, as "
-                f"'{dst_format}': {error}"
+                f"OpenCV cannot encode an image of shape {cvim.shape}, {cvim.dtype}, as '{dst_format}': {error}"
             ) from error
         message = CompressedImage(format=dst_format)
         message.data.frombytes(data.tobytes())

@@ -82,9 +82,7 @@ def _colour_code(source: str, target: str) -> int | None:
     if source.startswith("bayer_"):
         if target not in ("mono", "rgb", "bgr"):
             return None
-        name = (
-            f"{_BAYER_CODE[source.removeprefix('bayer_')]}2{'GRAY' if target == 'mono' else target.upper()}"
-        )
+        name = f"{_BAYER_CODE[source.removeprefix('bayer_')]}2{'GRAY' if target == 'mono' else target.upper()}"
     elif target.startswith("bayer_") or target in _YUV_CODE:
         return None
     else:

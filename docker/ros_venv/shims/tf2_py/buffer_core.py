@@ -31,9 +31,7 @@ def to_nanoseconds(time: Time | TimeMsg) -> int:
         return time.sec * 1_000_000_000 + time.nanosec
     if hasattr(time, "nanoseconds"):
         return time.nanoseconds
-    raise TypeError(
-        f"time must be an rclpy.time.Time or a builtin_interfaces.msg.Time, not {type(time).__name__}"
-    )
+    raise TypeError(f"time must be an rclpy.time.Time or a builtin_interfaces.msg.Time, not {type(time).__name__}")
 
 
 class BufferCore:

@@ -115,9 +115,7 @@ class TimeCache:
         Raises ExtrapolationException outside the stored span: tf2 never extrapolates.
         """
         if not self._samples:
-            raise ExtrapolationException(
-                f"no sample is stored to answer a lookup at time {_seconds(time_ns)}"
-            )
+            raise ExtrapolationException(f"no sample is stored to answer a lookup at time {_seconds(time_ns)}")
         if time_ns == 0 or time_ns == self.latest_ns:
             return self._samples[-1]
         if len(self._samples) == 1:

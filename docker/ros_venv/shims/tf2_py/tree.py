@@ -51,9 +51,7 @@ class FrameTree:
         if not frame:
             raise InvalidArgumentException(f"{argument} is empty; a frame has a name")
         if frame.startswith("/"):
-            raise InvalidArgumentException(
-                f"{argument} '{frame}' starts with a slash; tf2 names frames without it"
-            )
+            raise InvalidArgumentException(f"{argument} '{frame}' starts with a slash; tf2 names frames without it")
         if frame not in self.frames:
             raise LookupException(f"{argument} '{frame}' does not exist in the buffer")
 
@@ -118,11 +116,7 @@ def _common(source: str, source_edges: list[Edge], target: str, target_edges: li
     """The lowest frame above (or at) both ends."""
     above_source = {source, *(sample.parent for _, sample in source_edges)}
     return next(
-        (
-            frame
-            for frame in (target, *(sample.parent for _, sample in target_edges))
-            if frame in above_source
-        ),
+        (frame for frame in (target, *(sample.parent for _, sample in target_edges)) if frame in above_source),
         None,
     )
 
@@ -146,6 +140,4 @@ def _chain(edges: list[Edge], root: str) -> Rigid:
 
 
 def _unconnected(target: str, source: str) -> ConnectivityException:
-    return ConnectivityException(
-        f"no chain of transforms joins '{target}' and '{source}': they are in separate trees"
-    )
+    return ConnectivityException(f"no chain of transforms joins '{target}' and '{source}': they are in separate trees")

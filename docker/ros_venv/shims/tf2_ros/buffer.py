@@ -34,9 +34,7 @@ class Buffer(BufferCore):
 
     def time_jump_callback(self, time_jump: TimeJump) -> None:
         """Forget transforms of a time that is now in the future."""
-        get_logger("tf2_buffer").warning(
-            "the clock jumped back or changed its source: the history is cleared"
-        )
+        get_logger("tf2_buffer").warning("the clock jumped back or changed its source: the history is cleared")
         self.clear()
 
     def set_transform(self, transform: TransformStamped, authority: str) -> None:
@@ -69,9 +67,7 @@ class Buffer(BufferCore):
     ) -> TransformStamped:
         """target_T_source between two times through `fixed_frame`, waiting up to `timeout`."""
         self.can_transform_full(target_frame, target_time, source_frame, source_time, fixed_frame, timeout)
-        return self.lookup_transform_full_core(
-            target_frame, target_time, source_frame, source_time, fixed_frame
-        )
+        return self.lookup_transform_full_core(target_frame, target_time, source_frame, source_time, fixed_frame)
 
     def can_transform(
         self,
@@ -97,9 +93,7 @@ class Buffer(BufferCore):
     ) -> bool | tuple[bool, str]:
         """Whether the full lookup succeeds within `timeout`; with `return_debug_tuple` also why not."""
         answer = self._wait(
-            lambda: self.can_transform_full_core(
-                target_frame, target_time, source_frame, source_time, fixed_frame
-            ),
+            lambda: self.can_transform_full_core(target_frame, target_time, source_frame, source_time, fixed_frame),
             timeout,
         )
         return answer if return_debug_tuple else answer[0]
@@ -113,14 +107,10 @@ class Buffer(BufferCore):
     ) -> Future:
         """A future that holds the full transform as soon as it is known."""
         return self._future(
-            lambda: self.lookup_transform_full_core(
-                target_frame, target_time, source_frame, source_time, fixed_frame
-            )
+            lambda: self.lookup_transform_full_core(target_frame, target_time, source_frame, source_time, fixed_frame)
         )
 
-    async def lookup_transform_async(
-        self, target_frame: str, source_frame: str, time: Time
-    ) -> TransformStamped:
+    async def lookup_transform_async(self, target_frame: str, source_frame: str, time: Time) -> TransformStamped:
         """Like lookup_transform, without a timeout and without blocking the executor."""
         return await self.wait_for_transform_async(target_frame, source_frame, time)
 

@@ -53,9 +53,7 @@ class TransformListener:
         if spin_thread:
             self.executor = SingleThreadedExecutor(context=node.context)
             # No daemon: the interpreter must not be torn down under a thread that is inside DDS.
-            self.dedicated_listener_thread = Thread(
-                target=_spin, args=(self.executor, node), name="tf_listener"
-            )
+            self.dedicated_listener_thread = Thread(target=_spin, args=(self.executor, node), name="tf_listener")
             self.dedicated_listener_thread.start()
 
     def __del__(self) -> None:
