@@ -37,6 +37,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_demo(commands)
     _add_replay(commands)
     _add_compress(commands)
+    _add_evaluate(commands)
+    _add_train(commands)
     _add_inspect(commands)
     _add_bench(commands)
     _add_doctor(commands)
@@ -98,6 +100,26 @@ def _add_compress(commands: argparse._SubParsersAction) -> None:
     )
     compress_command.add_arguments(compress)
     compress.set_defaults(run=_compress)
+
+
+def _add_evaluate(commands: argparse._SubParsersAction) -> None:
+    from sqap_vla.evaluation import evaluate_command
+
+    evaluate = commands.add_parser(
+        "evaluate", help="closed-loop success on the tabletop", description=evaluate_command.DESCRIPTION
+    )
+    evaluate_command.add_arguments(evaluate)
+    evaluate.set_defaults(run=_evaluate)
+
+
+def _add_train(commands: argparse._SubParsersAction) -> None:
+    from sqap_vla.training import train_command
+
+    train = commands.add_parser(
+        "train", help="train a small policy on the tabletop", description=train_command.DESCRIPTION
+    )
+    train_command.add_arguments(train)
+    train.set_defaults(run=_train)
 
 
 def _add_inspect(commands: argparse._SubParsersAction) -> None:
@@ -172,6 +194,19 @@ def _compress(args: argparse.Namespace) -> int:
         tokenizer = Tokenizer.from_path(args.tokenizer or args.checkpoint)
         frames = frames_of_bag(args.calibrate, tokenizer, args.frames, args.image_topic, args.instruction)
     print(summary(run(args, frames)))
+
+
+def _evaluate(args: argparse.Namespace) -> int:
+    from sqap_vla.evaluation.evaluate_command import run
+
+    print(run(args))
+    return 0
+
+
+def _train(args: argparse.Namespace) -> int:
+    from sqap_vla.training.train_command import run
+
+    print(run(args))
     return 0
 
 

@@ -10,15 +10,13 @@ import torch
 from rclpy.node import Node
 from std_msgs.msg import String
 
-from sqap_vla.cogact.normalization import statistics_for
-from sqap_vla.cogact.prompt import Tokenizer
 from sqap_vla.nodes import qos
 from sqap_vla.nodes.lifecycle import stop_requested
 from sqap_vla.nodes.policy_parameters import PolicyParameters
 from sqap_vla.nodes.spinning import spin_until
-from sqap_vla.quantization.artifact import open_model, tokenizer_path
 from sqap_vla.quantization.writer import OnProgress
 from sqap_vla.runtime.engine import Engine
+from sqap_vla.runtime.opening import open_engine
 
 DTYPES = {"auto": None, "float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -32,14 +30,10 @@ def load_engine(params: PolicyParameters, progress: OnProgress = lambda progress
         raise ValueError("checkpoint is not set; give a CogACT checkpoint directory or an artifact directory")
     if not params.unnorm_key:
         raise ValueError("unnorm_key is not set; it names the robot's entry in dataset_statistics.json")
-    device = resolve_device(params.device)
-    method = params.make_method()
-    loaded = open_model(params.checkpoint, device, DTYPES[params.dtype], method.quantization, method.asked, progress)
-    tokenizer = Tokenizer.from_path(params.tokenizer or tokenizer_path(params.checkpoint))
-    engine = Engine(loaded.model, tokenizer, statistics_for(loaded.statistics, params.unnorm_key), method,
-                    step_s=params.step_s, seed=params.seed, ddim_steps=params.ddim_steps, cfg_scale=params.cfg_scale)
-    engine.warm_up()
-    return engine
+    device, dtype = resolve_device(params.device), DTYPES[params.dtype]
+    return open_engine(params.checkpoint, params.make_method(), unnorm_key=params.unnorm_key, step_s=params.step_s,
+                       tokenizer=params.tokenizer or None, device=device, dtype=dtype, seed=params.seed,
+                       ddim_steps=params.ddim_steps, cfg_scale=params.cfg_scale, progress=progress)
 
 
 def announced_artifact(node: Node, topic: str, timeout_s: float) -> str:

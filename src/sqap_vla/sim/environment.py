@@ -179,6 +179,16 @@ class TabletopEnv(gymnasium.Env):
         return self.look.camera
 
     @property
+    def camera_matrix(self) -> np.ndarray:
+        """K [3, 3] in px of this episode's camera."""
+        return self._camera_matrix
+
+    @property
+    def camera_T_base(self) -> np.ndarray:
+        """Pose [4, 4] of the base frame in the optical frame of this episode's camera."""
+        return self._camera_T_base
+
+    @property
     def max_steps(self) -> int:
         """Control steps after which the episode is cut off."""
         return self.config.max_steps or round(self.task.time_limit_s / self.config.control.step_s)

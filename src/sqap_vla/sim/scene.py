@@ -161,6 +161,10 @@ class Scene:
         """Whether both finger pads touch the drawer's handle bar."""
         return self._touching("handle_bar").issuperset(self.pad_geoms)
 
+    def is_handle_touched(self) -> bool:
+        """Whether any part of the fingers touches the drawer's handle bar."""
+        return not self._touching("handle_bar").isdisjoint(self.finger_geoms)
+
     def _touching(self, geom: str) -> set[int]:
         own, pairs = self.model.geom(geom).id, self.data.contact.geom  # [ncon, 2]
         return set(pairs[(pairs == own).any(axis=1)].ravel().tolist()) - {own}

@@ -7,12 +7,15 @@ Static xyz: R = Rz(yaw) Ry(pitch) Rx(roll), the convention of URDF and of the ac
 
 from __future__ import annotations
 
+from math import atan2, cos, hypot, sin
+
 import numpy as np
 
 
 def rotation_from_rpy(roll_pitch_yaw_rad: np.ndarray) -> np.ndarray:
     """Rotation matrix [3, 3] of static-xyz angles [3] in rad."""
-    (cr, cp, cy), (sr, sp, sy) = np.cos(roll_pitch_yaw_rad), np.sin(roll_pitch_yaw_rad)
+    roll, pitch, yaw = map(float, roll_pitch_yaw_rad)
+    cr, sr, cp, sp, cy, sy = cos(roll), sin(roll), cos(pitch), sin(pitch), cos(yaw), sin(yaw)
     return np.array(
         [
             [cy * cp, cy * sp * sr - sy * cr, cy * sp * cr + sy * sr],
@@ -23,14 +26,17 @@ def rotation_from_rpy(roll_pitch_yaw_rad: np.ndarray) -> np.ndarray:
 
 
 def rotation_vector(rotation: np.ndarray) -> np.ndarray:
-    """Rotation vector [3] in rad (axis times angle, angle in [0, pi]) of a rotation matrix [3, 3]."""
-    skew = np.array([rotation[2, 1] - rotation[1, 2], rotation[0, 2] - rotation[2, 0], rotation[1, 0] - rotation[0, 1]])
-    sine, cosine = 0.5 * np.linalg.norm(skew), 0.5 * (np.trace(rotation) - 1.0)
-    angle_rad = np.arctan2(sine, cosine)
+    """Rotation vector [3] in rad (axis times angle, angle in [0, pi]) of a rotation matrix [3, 3].
+
+    In Python's floats: on nine numbers they are several times faster than arrays.
+    """
+    (xx, xy, xz), (yx, yy, yz), (zx, zy, zz) = rotation.tolist()
+    skew = (zy - yz, xz - zx, yx - xy)
+    sine, cosine = 0.5 * hypot(*skew), 0.5 * (xx + yy + zz - 1.0)
     if sine > 1e-6:
-        return skew * (0.5 * angle_rad / sine)
+        return np.array(skew) * (0.5 * atan2(sine, cosine) / sine)
     if cosine > 0.0:
-        return 0.5 * skew
+        return 0.5 * np.array(skew)
     # Half a turn: the skew part vanishes; the axis is the eigenvector of R for the eigenvalue 1.
     symmetric = 0.5 * (rotation + np.eye(3))
     axis = symmetric[:, np.argmax(np.diag(symmetric))]

@@ -29,11 +29,12 @@ class Expert:
 
     def action(self) -> np.ndarray:
         """The action float32 [7] for the present state. Raises TypeError for a task of no known kind."""
-        hand = Hand(self._env.scene, self._pace)
-        return _act(hand, self._env.scene, self._env.task)
+        return expert_action(self._env.scene, self._env.task, self._pace)
 
 
-def _act(hand: Hand, scene: Scene, task: Task) -> np.ndarray:
+def expert_action(scene: Scene, task: Task, pace: Pace) -> np.ndarray:
+    """The action float32 [7] towards `task` in the scene as it is. Raises TypeError for a task of no known kind."""
+    hand = Hand(scene, pace)
     match task:
         case PickTask(color):
             if hand.holds(scene, color):

@@ -9,6 +9,7 @@ every orientation of the fingers: turned by half a turn, they open along the sam
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import hypot
 
 import numpy as np
 
@@ -47,15 +48,17 @@ class Hand:
 
     def off_m(self, goal_m: np.ndarray) -> float:
         """Horizontal distance to a point [2] or [3]."""
-        return float(np.hypot(*(goal_m[:2] - self.position_m[:2])))
+        return hypot(goal_m[0] - self.position_m[0], goal_m[1] - self.position_m[1])
 
     def turn_rad(self, rotation: np.ndarray) -> np.ndarray:
         """The rotation vector [3] from the present rotation to another."""
         return rotation_vector(rotation @ self.rotation.T)
 
-    def is_aligned(self, goal_m: np.ndarray, rotation: np.ndarray) -> bool:
+    def is_aligned(
+        self, goal_m: np.ndarray, rotation: np.ndarray, within_m: float = ALIGNED_M, within_rad: float = ALIGNED_RAD
+    ) -> bool:
         """Whether the hand stands over (or under) the goal, turned as wanted."""
-        return self.off_m(goal_m) < ALIGNED_M and np.linalg.norm(self.turn_rad(rotation)) < ALIGNED_RAD
+        return self.off_m(goal_m) < within_m and hypot(*self.turn_rad(rotation)) < within_rad
 
     def go(self, goal_m: np.ndarray, rotation: np.ndarray | None, gripper_open: float) -> np.ndarray:
         """One action [7] towards a position [3] and a rotation (None: as it is).
@@ -64,8 +67,8 @@ class Hand:
         """
         move_m = goal_m - self.position_m
         turn_rad = np.zeros(3) if rotation is None else self.turn_rad(rotation)
-        move_m = move_m * min(1.0, self._pace.max_step_m / max(np.linalg.norm(move_m), 1e-9))
-        turn_rad = turn_rad * min(1.0, self._pace.max_step_rad / max(np.linalg.norm(turn_rad), 1e-9))
+        move_m = move_m * min(1.0, self._pace.max_step_m / max(hypot(*move_m), 1e-9))
+        turn_rad = turn_rad * min(1.0, self._pace.max_step_rad / max(hypot(*turn_rad), 1e-9))
         return np.concatenate([move_m, turn_rad, [gripper_open]]).astype(np.float32)
 
     def rise_to(self, height_m: float, gripper_open: float) -> np.ndarray:
@@ -78,7 +81,7 @@ class Hand:
         rotations = [
             rotation_from_rpy(np.array([0.0, 0.0, yaw])) @ _DOWN for yaw in half_turns if abs(yaw) <= MAX_YAW_RAD
         ]
-        return min(rotations, key=lambda rotation: np.linalg.norm(self.turn_rad(rotation)))
+        return min(rotations, key=lambda rotation: hypot(*self.turn_rad(rotation)))
 
 
 def _wrapped(angle_rad: float) -> float:

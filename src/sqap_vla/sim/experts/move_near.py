@@ -8,6 +8,8 @@ depends on the present state alone and does not waver: each action towards the c
 
 from __future__ import annotations
 
+from math import cos, hypot, inf, sin
+
 import numpy as np
 
 from sqap_vla.sim.experts.drawer import leave_handle
@@ -20,7 +22,7 @@ PLACE_DISTANCE_M = 0.068  # between the cubes' centres
 TRAVEL_M = 0.135  # of the hand: a cube in it passes over cubes and distractors
 REACH_MIN_M, REACH_MAX_M = np.array([0.22, -0.34]), np.array([0.53, 0.12])  # where a cube is put down
 _TURN_COST_M_PER_RAD = 0.08
-_SIDES_RAD = np.linspace(0.0, 2 * np.pi, 24, endpoint=False)
+_SIDES_RAD = np.linspace(0.0, 2 * np.pi, 24, endpoint=False).tolist()
 
 
 def set_down_near(hand: Hand, scene: Scene, task: MoveNearTask) -> np.ndarray:
@@ -45,16 +47,25 @@ def _choose_side(hand: Hand, scene: Scene, task: MoveNearTask) -> tuple[np.ndarr
     obstacles = scene.obstacles(task.color)
 
     def place(side_rad: float) -> np.ndarray:
-        return goal_m + PLACE_DISTANCE_M * np.array([np.cos(side_rad), np.sin(side_rad)])
+        return goal_m + PLACE_DISTANCE_M * np.array([cos(side_rad), sin(side_rad)])
 
-    def cost(side_rad: float) -> float:
-        place_m = place(side_rad)
-        turn_rad = np.linalg.norm(hand.turn_rad(hand.rotation_opening_along(side_rad + np.pi / 2)))
-        gaps_m = np.linalg.norm(obstacles[:, :2] - place_m, axis=1) - obstacles[:, 2] - CUBE_RADIUS_M
-        crowded = gaps_m.min() < 0.005 or finger_room_m(place_m, side_rad + np.pi / 2, obstacles) < 0.003
-        beyond = bool(np.any(place_m < REACH_MIN_M) or np.any(place_m > REACH_MAX_M))
-        way_m = float(np.hypot(*(place_m - held_m)))
-        return way_m + _TURN_COST_M_PER_RAD * turn_rad + 1.0 * crowded + 10.0 * beyond
+    def way_m(side_rad: float) -> float:
+        x, y = place(side_rad)
+        return hypot(x - held_m[0], y - held_m[1])
 
-    side_rad = min(_SIDES_RAD, key=cost)
-    return place(side_rad), hand.rotation_opening_along(side_rad + np.pi / 2)
+    def penalty_m(side_rad: float) -> float:
+        x, y = place_m = place(side_rad)
+        turn_rad = hypot(*hand.turn_rad(hand.rotation_opening_along(side_rad + np.pi / 2)))
+        gap_m = min(hypot(x - at_x, y - at_y) - radius for at_x, at_y, radius in obstacles.tolist()) - CUBE_RADIUS_M
+        crowded = gap_m < 0.005 or finger_room_m(place_m, side_rad + np.pi / 2, obstacles) < 0.003
+        beyond = not (REACH_MIN_M[0] <= x <= REACH_MAX_M[0] and REACH_MIN_M[1] <= y <= REACH_MAX_M[1])
+        return _TURN_COST_M_PER_RAD * turn_rad + 1.0 * crowded + 10.0 * beyond
+
+    best_rad, lowest_m = 0.0, inf
+    for side_rad in sorted(_SIDES_RAD, key=way_m):
+        if way_m(side_rad) >= lowest_m:
+            break  # penalties are never negative: no side further away can be better
+        cost_m = way_m(side_rad) + penalty_m(side_rad)
+        if cost_m < lowest_m:
+            best_rad, lowest_m = side_rad, cost_m
+    return place(best_rad), hand.rotation_opening_along(best_rad + np.pi / 2)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sqap_vla.sim.experts.drawer import leave_handle, open_drawer
+from sqap_vla.sim.experts.drawer import is_hooked, leave_handle, open_drawer
 from sqap_vla.sim.experts.grasp import carry, reach_and_grasp
 from sqap_vla.sim.experts.hand import Hand
 from sqap_vla.sim.scene import CUBE_HALF_M, Scene
@@ -31,7 +31,7 @@ def place_in_drawer(hand: Hand, scene: Scene, task: PlaceTask) -> np.ndarray:
         return hand.rise_to(AWAY_M, gripper_open=1.0)
     if hand.holds(scene, task.color):
         return _bring(hand, scene, task.color)
-    pulling = scene.is_handle_grasped() and scene.drawer_m() < WIDE_ENOUGH_M + 0.02
+    pulling = scene.drawer_m() < WIDE_ENOUGH_M + 0.02 and is_hooked(hand, scene)
     if scene.drawer_m() < WIDE_ENOUGH_M or pulling:
         return open_drawer(hand, scene)
     clear = leave_handle(hand, scene)
