@@ -94,6 +94,7 @@ def evaluate(question: Evaluation, out: Path, workers: int = 1, against: Path | 
     """
     out.mkdir(parents=True, exist_ok=True)
     _claim(out, question)
+    _drop_torn_row(out / "episodes.csv")
     finished = {result.seed for result in read_episodes(out)}
     missing = [seed for seed in question.seeds if seed not in finished]
     title = f"{question.method}, {question.task}"
@@ -127,9 +128,16 @@ def read_episodes(directory: Path) -> list[EpisodeResult]:
     file = directory / "episodes.csv"
     if not file.is_file():
         return []
-    with open(file, newline="", encoding="utf-8") as rows:
-        results = [_result(row) for row in csv.DictReader(rows) if None not in row.values()]
+    with open(file, newline="", encoding="utf-8") as lines:
+        results = [_result(row) for row in csv.DictReader(line for line in lines if line.endswith("\n"))]
     return sorted({result.seed: result for result in results}.values(), key=lambda result: result.seed)
+
+
+def _drop_torn_row(file: Path) -> None:
+    """Cuts off what comes after the last end of a line, so that the next row does not continue it."""
+    if file.is_file():
+        content = file.read_bytes()
+        file.write_bytes(content[: content.rfind(b"\n") + 1])
 
 
 def _result(row: dict[str, str]) -> EpisodeResult:
