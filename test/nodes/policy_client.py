@@ -42,6 +42,8 @@ RGB = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uin
 LIMITS = {
     "limits.max_linear_m_s": 0.2,
     "limits.max_angular_rad_s": 0.8,
+    "limits.max_linear_accel_m_s2": 10.0,
+    "limits.max_angular_accel_rad_s2": 40.0,
     "limits.workspace_min_m": [-1.0, -1.0, -1.0],
     "limits.workspace_max_m": [1.0, 1.0, 1.0],
 }
@@ -243,6 +245,7 @@ DEFAULTS = {
     "base_frame": "base_link",
     "sensor_reliability": "best_effort",
     "max_ee_age_s": 0.5,
+    "max_silence_s": 2.0,
     "camera_frame": "",
     "image_transport": "raw",
 }

@@ -131,7 +131,7 @@ def test_no_figures_at_all_are_no_crash():
 
 def test_a_silent_policy_makes_every_part_stale():
     statuses = unknown("the policy has been silent for 3.2 s")
-    assert {status.name.removeprefix("sqap_vla: ") for status in statuses} == set(PARTS)
+    assert {status.name.removeprefix("sqap_vla: ") for status in statuses} == {"policy", *PARTS}
     assert all(status.level == STALE and "3.2 s" in status.message for status in statuses)
 
 

@@ -7,6 +7,10 @@ Pinned: any Image or CompressedImage gives uint8 RGB of the stated size or an In
 
 from __future__ import annotations
 
+import struct
+import tracemalloc
+import zlib
+
 import cv2
 import numpy as np
 import pytest
@@ -181,7 +185,7 @@ def test_pictures_of_other_depths_are_read_or_refused(array: np.ndarray, extensi
     try:
         rgb = rgb_from_image(CompressedImage(format=extension, data=data))
     except InputError as error:
-        assert error.reason == "image_compressed"
+        assert error.reason in ("image_compressed", "image_size")
     else:
         assert rgb.dtype == np.uint8 and rgb.shape == (4, 4, 3)
 
@@ -200,7 +204,7 @@ def test_any_compressed_image_is_read_or_refused(base: str, cut: int, edits: lis
     try:
         rgb = rgb_from_image(CompressedImage(format=text, data=bytes(data[: len(data) - cut % 50])))
     except InputError as error:
-        assert error.reason == "image_compressed"
+        assert error.reason in ("image_compressed", "image_size")
     else:
         assert rgb.dtype == np.uint8 and rgb.ndim == 3 and rgb.shape[2] == 3 and rgb.size
 
@@ -220,3 +224,36 @@ def test_an_image_that_is_sent_is_read_as_it_was(height: int, width: int):
 def test_stamps_survive_the_way_to_nanoseconds_and_back(sec: int, nanosec: int):
     again = stamp_msg(stamp_ns(Time(sec=sec, nanosec=nanosec)))
     assert (again.sec, again.nanosec) == (sec, nanosec)
+
+
+def png_of(width: int, height: int) -> bytes:
+    """A PNG of a grey plane: some kilobytes, whatever its size. Of more than 9000 rows, it has as many."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    deflate = zlib.compressobj(9)
+    row = bytes(1 + width)
+    pixels = b"".join(deflate.compress(row) for _ in range(min(height, 9000))) + deflate.flush()
+    head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("size", [(16385, 8), (8, 16385), (9000, 9000), (40000, 40000)])
+def test_a_compressed_image_that_unpacks_to_gigabytes_is_refused_by_its_head(size: tuple[int, int]):
+    """Pinned: what was decoded had no limit, and a file of kilobytes took the memory of the process."""
+    data = png_of(*size)
+    tracemalloc.start()
+    with pytest.raises(InputError) as caught:
+        rgb_from_image(CompressedImage(data=data, format="png"))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert caught.value.reason == "image_size" and peak < 10 * len(data) + 1e6
+
+
+def test_only_jpeg_and_png_are_decoded():
+    for extension in (".bmp", ".tiff", ".webp"):
+        data = cv2.imencode(extension, np.zeros((8, 8, 3), np.uint8))[1].tobytes()
+        with pytest.raises(InputError) as caught:
+            rgb_from_image(CompressedImage(data=data, format=extension))
+        assert caught.value.reason == "image_compressed"

@@ -25,7 +25,8 @@ from sqap_vla.nodes import qos
 from sqap_vla.nodes.policy import PolicyNode
 
 PARAMETERS = {"checkpoint": "any", "unnorm_key": "any", "instruction": "at first", "limits.max_linear_m_s": 1.0,
-              "limits.max_angular_rad_s": 1.0, "limits.workspace_min_m": [-1.0] * 3,
+              "limits.max_angular_rad_s": 1.0, "limits.max_linear_accel_m_s2": 1.0,
+              "limits.max_angular_accel_rad_s2": 1.0, "limits.workspace_min_m": [-1.0] * 3,
               "limits.workspace_max_m": [1.0] * 3}  # fmt: skip
 
 
@@ -61,7 +62,7 @@ def until(policy: PolicyNode) -> Iterator[Callable[[Callable[[], bool]], None]]:
 
 
 def said(policy: PolicyNode, text: str) -> Callable[[], bool]:
-    return lambda: policy.get_parameter("instruction").value == text == policy._builder.instruction
+    return lambda: policy.get_parameter("instruction").value == text == policy._pipeline._builder.instruction
 
 
 def test_a_latched_instruction_of_before_is_heard(policy: PolicyNode, until: Callable):

@@ -25,6 +25,7 @@ from rclpy.parameter import Parameter
 from sqap_vla.nodes.diagnostics import DiagnosticsParameters
 from sqap_vla.nodes.model_loader_parameters import ModelLoaderParameters
 from sqap_vla.nodes.node_process import parameter_values
+from sqap_vla.nodes.parameter_files import build
 from sqap_vla.nodes.parameters import (
     ParameterError,
     checked,
@@ -107,6 +108,16 @@ def test_defaults_and_overrides(make_node: Callable[..., Node]):
 def test_what_has_no_default_stays_unset(make_node: Callable[..., Node]):
     params = declare(make_node(), Example)
     assert params.limit is None and params.corner_m == ()
+
+
+def test_null_as_param_dump_writes_it_is_unset(make_node: Callable[..., Node]):
+    """rcl reads it back as text, and the node that wrote it did not start with it."""
+    node = make_node(limits__max="null", corner_m="null")
+    assert declare(node, Example) == Example()
+    assert node.get_parameter("limits.max").value is None
+    assert build(Example, {"limits.max": "null"}, "a file") == Example()
+    watched = Watched(make_node(limits__max=2.0))
+    assert watched.set("limits.max", "null") == (True, "") and watched.params.limit is None
 
 
 def test_descriptors_tell_description_range_choices_and_read_only(make_node: Callable[..., Node]):

@@ -108,7 +108,7 @@ def test_commands_stop_when_the_hands_pose_is_stale_while_inference_goes_on(robo
 
 
 def test_another_instruction_ends_the_chunk_of_the_last_one_and_the_same_does_not(robot: Robot):
-    robot.start(max_chunk_age_s=20.0)
+    robot.start(max_chunk_age_s=20.0, max_silence_s=60.0)
     robot.more("chunk", 2)
     robot.bend["image"] = nothing  # nothing new comes: what moves now is the old chunk
     robot.say("pick up the red cube")

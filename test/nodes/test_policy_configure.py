@@ -132,12 +132,13 @@ def test_a_damaged_checkpoint_is_told_and_can_be_mended_in_place(
 
 
 def test_without_limits_it_does_not_start_and_says_which(small_checkpoint: Path, tmp_path: Path):
-    parameters = {name: value for name, value in PARAMETERS.items() if not name.startswith("limits.max")}
+    missing = ("limits.max_linear_m_s", "limits.max_angular_accel_rad_s2")
+    parameters = {name: value for name, value in PARAMETERS.items() if name not in missing}
     robot = Robot("/unlimited")
     given = {**parameters, "checkpoint": str(small_checkpoint)}
     with policy_process(tmp_path / "log", given, remap={"__ns": "/unlimited"}) as robot.process:
-        refuses(robot, "limits not set: limits.max_linear_m_s, limits.max_angular_rad_s")
-        assert robot.set({"limits.max_linear_m_s": 0.1, "limits.max_angular_rad_s": 0.5}) == [(True, "")] * 2
+        refuses(robot, f"limits not set: {', '.join(missing)}")
+        assert robot.set(dict.fromkeys(missing, 0.1)) == [(True, "")] * 2
         configures(robot)
         robot.go(ACTIVATE)
         robot.more("dry_run/twist")

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -13,8 +15,13 @@ from sqap_vla.runtime import limits as lim
 from sqap_vla.runtime.actions import apply_delta, is_rigid_transform, rotvec_from_rotation
 from sqap_vla.runtime.limits import Limits, RefusedCommand
 
+ACCELERATION = {"max_linear_accel_m_s2": 10.0, "max_angular_accel_rad_s2": 10.0}
 LIMITS = Limits(
-    max_linear_m_s=0.2, max_angular_rad_s=0.5, workspace_min_m=(0, -0.5, 0.02), workspace_max_m=(1, 0.5, 0.8)
+    max_linear_m_s=0.2,
+    max_angular_rad_s=0.5,
+    workspace_min_m=(0, -0.5, 0.02),
+    workspace_max_m=(1, 0.5, 0.8),
+    **ACCELERATION,
 )
 STEP_S = 0.2
 
@@ -57,6 +64,13 @@ def test_at_the_table_the_downward_part_stops_and_the_rest_goes_on():
     np.testing.assert_allclose(limited.twist[:3], [0.1, 0, -0.05])  # 1 cm above the face, 0.2 s per row
     np.testing.assert_allclose(limited.base_T_target[:3, 3], [0.52, 0, 0.02])
     assert limited.engaged == (lim.WORKSPACE,)
+
+
+def test_the_twist_slows_down_before_a_face_as_the_acceleration_lets_it():
+    gentle = dataclasses.replace(LIMITS, max_linear_accel_m_s2=0.1)
+    for distance, speed in ((0.25, 0.2), (0.05, 0.1), (0.0008, 0.004)):  # sqrt(2 a d), and at last d per row
+        limited = gentle.apply(np.array([0, 0, -0.2, 0, 0, 0]), CENTRE, pose(0.5, 0, 0.02 + distance), STEP_S)
+        assert limited.twist[2] == pytest.approx(-speed)
 
 
 def test_from_outside_only_inwards():
@@ -118,6 +132,9 @@ def test_whatever_is_asked_for_the_limits_hold(twist, target_m, target_rpy, posi
         ({"max_linear_m_s": 0.0}, "max_linear_m_s is 0.0"),
         ({"max_linear_m_s": np.inf}, "finite"),
         ({"max_angular_rad_s": np.nan}, "max_angular_rad_s is nan"),
+        ({"max_linear_accel_m_s2": None}, "max_linear_accel_m_s2 is None"),
+        ({"max_angular_accel_rad_s2": 0.0}, "positive"),
+        ({"max_linear_jerk_m_s3": -1.0}, "max_linear_jerk_m_s3 is -1.0"),
         ({"workspace_min_m": (0, 0.5, 0)}, "first below the second"),
         ({"workspace_max_m": (1, 1)}, "two finite corners"),
         ({"workspace_max_m": (1, 1, np.nan)}, "two finite corners"),
@@ -129,6 +146,7 @@ def test_bad_limits_are_refused(change, message):
         "max_angular_rad_s": 0.5,
         "workspace_min_m": (0, -0.5, 0),
         "workspace_max_m": (1, 0.5, 1),
+        **ACCELERATION,
     }
     with pytest.raises(ValueError, match=message):
         Limits(**{**valid, **change})
@@ -136,4 +154,4 @@ def test_bad_limits_are_refused(change, message):
 
 def test_no_limit_has_a_default():
     with pytest.raises(TypeError, match="workspace_max_m"):
-        Limits(max_linear_m_s=0.2, max_angular_rad_s=0.5, workspace_min_m=(0, 0, 0))
+        Limits(max_linear_m_s=0.2, max_angular_rad_s=0.5, workspace_min_m=(0, 0, 0), **ACCELERATION)

@@ -2,8 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """From the policy's figures to diagnostics: one status per part, with a level and a sentence (REP-107).
 
-ERROR: no commands come out, or none can be trusted. WARN: the robot goes on, in a degraded mode. STALE: nothing is known.
+ERROR: no commands come out, or none can be trusted. WARN: the robot goes on, in a degraded mode. STALE: nothing is
+known. The parts are always the same ones, whatever state the policy is in, so that an aggregator and a person can
+rely on them.
 """
+
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -12,9 +15,17 @@ from dataclasses import dataclass
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
 OK, WARN, ERROR, STALE = (DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR, DiagnosticStatus.STALE)
+FAULTS = ("inference_hung", "inference_dead", "command_refused", "invalid_end_effector_pose")  # stops for a broken part
 HUNG = 10  # an inference that takes this many times the latency it may have, and has had
-PARTS = {"inputs": "input", "transforms": "tf", "inference": "inference", "tokens": "tokens", "commands": "command",
-         "memory": "memory", "model": "model"}
+PARTS = {
+    "inputs": "input",
+    "transforms": "tf",
+    "inference": "inference",
+    "tokens": "tokens",
+    "commands": "command",
+    "memory": "memory",
+    "model": "model",
+}
 
 
 @dataclass(frozen=True)
@@ -31,24 +42,36 @@ class Thresholds:
 
 def assess(values: Mapping[str, str], thresholds: Thresholds) -> list[DiagnosticStatus]:
     """One status for each part of the policy, from its `group/name` figures."""
-    judges = {"inputs": _inputs, "transforms": _transforms, "inference": _inference, "tokens": _tokens, "commands": _commands,
-              "memory": _memory, "model": _model}
+    judges = {
+        "inputs": _inputs,
+        "transforms": _transforms,
+        "inference": _inference,
+        "tokens": _tokens,
+        "commands": _commands,
+        "memory": _memory,
+        "model": _model,
+    }
     statuses = []
     for part, group in PARTS.items():
         own = {key.split("/", 1)[1]: value for key, value in values.items() if key.startswith(group + "/")}
         level, text = judges[part](own, thresholds)
-        statuses.append(_status(part, level, text, own))
+        statuses.append(status(part, level, text, own))
     return statuses
 
 
 def unknown(text: str) -> list[DiagnosticStatus]:
-    """Every part stale, for the reason given: the policy is silent."""
-    return [_status(part, STALE, text, {}) for part in PARTS]
+    """The policy and every part of it stale, for the reason given: the policy is silent."""
+    return [status(part, STALE, text) for part in ("policy", *PARTS)]
 
 
-def _status(part: str, level: bytes, text: str, values: Mapping[str, str]) -> DiagnosticStatus:
-    return DiagnosticStatus(name=f"sqap_vla: {part}", level=level, message=text, hardware_id="sqap_vla",
-                            values=[KeyValue(key=key, value=value) for key, value in sorted(values.items())])
+def status(part: str, level: bytes, text: str, values: Mapping[str, str] | None = None) -> DiagnosticStatus:
+    return DiagnosticStatus(
+        name=f"sqap_vla: {part}",
+        level=level,
+        message=text,
+        hardware_id="sqap_vla",
+        values=[KeyValue(key=key, value=value) for key, value in sorted((values or {}).items())],
+    )
 
 
 def _number(values: Mapping[str, str], key: str, default: float = 0.0) -> float:
@@ -107,21 +130,37 @@ def _tokens(values: Mapping[str, str], thresholds: Thresholds) -> tuple[bytes, s
         return WARN, "no chunk yet"
     if values.get("fallback"):
         return WARN, f"{values['kept']} tokens kept, without camera geometry: {values['fallback']}"
-    return OK, (f"{values['kept']} tokens kept: ring {values['kept_ring']}, attention {values['kept_attention']}, "
-                f"farthest points {values['kept_fps']}, other {values['kept_other']}")
+    return OK, (
+        f"{values['kept']} tokens kept: ring {values['kept_ring']}, attention {values['kept_attention']}, "
+        f"farthest points {values['kept_fps']}, other {values['kept_other']}"
+    )
 
 
 def _commands(values: Mapping[str, str], thresholds: Thresholds) -> tuple[bytes, str]:
-    if values.get("stop_reason"):
-        return WARN, f"stopped: {values['stop_reason']}"
-    return OK, f"following row {values.get('row', '-')} of the chunk" + (" (dry run)" if values.get("dry_run") == "true" else "")
+    stop, refusal = values.get("stop_reason", ""), values.get("last_refused_chunk", "")
+    limits = ", ".join(
+        f"{key.removeprefix('limit/')} {n}x" for key, n in sorted(values.items()) if key.startswith("limit/")
+    )
+    refused = f"; chunks refused: {refusal}" if refusal else ""
+    if stop:
+        broken = stop in FAULTS or refusal not in ("", "chunk_without_anchor")  # the latter is the transforms' error
+        detail = f" ({values['stop_detail']})" if values.get("stop_detail") else ""
+        return (ERROR if broken else WARN), f"stopped: {stop}{detail}{refused}"
+    text = f"following row {values.get('row', '-')} of the chunk" + (
+        " (dry run)" if values.get("dry_run") == "true" else ""
+    )
+    return (WARN if refusal else OK), text + refused + (f"; limits engaged: {limits}" if limits else "")
 
 
 def _memory(values: Mapping[str, str], thresholds: Thresholds) -> tuple[bytes, str]:
     rss_mb = _number(values, "rss_mb")
-    text = f"{rss_mb:.0f} MB resident" + (f", {values['gpu_allocated_mb']} MB on the GPU" if "gpu_allocated_mb" in values else "")
+    text = f"{rss_mb:.0f} MB resident" + (
+        f", {values['gpu_allocated_mb']} MB on the GPU" if "gpu_allocated_mb" in values else ""
+    )
     return (WARN if rss_mb > thresholds.max_rss_mb else OK), text
 
 
 def _model(values: Mapping[str, str], thresholds: Thresholds) -> tuple[bytes, str]:
-    return (OK, f"{values['checkpoint']} on {values['device']}") if "checkpoint" in values else (WARN, "no model loaded")
+    return (
+        (OK, f"{values['checkpoint']} on {values['device']}") if "checkpoint" in values else (WARN, "no model loaded")
+    )

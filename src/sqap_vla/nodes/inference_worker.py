@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """One thread that runs inference on the newest frame only.
 
-The executor hands a frame over and goes on; a frame that waits while another one runs is replaced by a newer one. Nothing
-queues up, so the age of what the policy sees is bounded by one inference, whatever the camera's rate.
+The executor hands a frame over and goes on; a frame that waits while another one runs is replaced by a newer one.
+Nothing queues up, so the age of what the policy sees is bounded by one inference, whatever the camera's rate.
 """
+
 from __future__ import annotations
 
 import threading
@@ -18,7 +19,9 @@ Frame = TypeVar("Frame")
 class InferenceWorker(Generic[Frame]):
     """Calls run(frame) on its own thread. An exception in `run` goes to on_error and ends only that frame."""
 
-    def __init__(self, run: Callable[[Frame], None], on_error: Callable[[Exception], None], name: str = "inference") -> None:
+    def __init__(
+        self, run: Callable[[Frame], None], on_error: Callable[[Exception], None], name: str = "inference"
+    ) -> None:
         self._run, self._on_error = run, on_error
         self._wake = threading.Condition()
         self._waiting: Frame | None = None
@@ -38,6 +41,10 @@ class InferenceWorker(Generic[Frame]):
         """How long the inference that runs now has been running; 0 where none does. For the watchdog."""
         started_s = self._started_s
         return 0.0 if started_s is None else time.monotonic() - started_s
+
+    @property
+    def alive(self) -> bool:
+        return self._thread.is_alive()
 
     def clear(self) -> None:
         """Forgets the waiting frame."""
@@ -63,7 +70,7 @@ class InferenceWorker(Generic[Frame]):
             self._started_s = time.monotonic()
             try:
                 self._run(frame)
-            except Exception as error:  # the thread's outermost frame: an error must reach the node, not end the thread unseen
+            except Exception as error:  # noqa: BLE001 the thread's outermost frame: it must not end the thread unseen
                 self._on_error(error)
             finally:
                 self._started_s = None

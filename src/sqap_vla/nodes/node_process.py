@@ -1,6 +1,7 @@
 # Copyright 2026 The sqap_vla Authors
 # SPDX-License-Identifier: Apache-2.0
 """Starting one of our nodes as a process of its own and taking it through its lifecycle, without launch."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -21,6 +22,7 @@ from rclpy.node import Node
 
 from sqap_vla.nodes import qos
 from sqap_vla.nodes.parameters import ros_name
+from sqap_vla.nodes.parent_watch import ParentPipe
 from sqap_vla.nodes.spinning import spin_until
 
 STOP_TIMEOUT_S = 15.0
@@ -33,25 +35,53 @@ class NodeFailed(RuntimeError):
 def parameter_values(params: Any) -> dict[str, Any]:
     """A parameter dataclass as ROS parameters; what is unset stays out."""
     values = {ros_name(field): getattr(params, field.name) for field in dataclasses.fields(params)}
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items() if value not in (None, ())}
+    return {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in values.items()
+        if value not in (None, ())
+    }
 
 
 class NodeProcess:
     """`python -m sqap_vla.nodes.<module>` with parameters; leaving the with block ends it by SIGINT."""
 
-    def __init__(self, module: str, name: str, parameters: Mapping[str, Any], log: Path | None = None,
-                 files: Sequence[Path] = (), remap: Mapping[str, str] | None = None) -> None:
-        """files: parameter files that come before `parameters`. remap: topic names. log: file for the output, None for ours."""
+    def __init__(
+        self,
+        module: str,
+        name: str,
+        parameters: Mapping[str, Any],
+        log: Path | None = None,
+        files: Sequence[Path] = (),
+        remap: Mapping[str, str] | None = None,
+    ) -> None:
+        """files: parameter files before `parameters`. remap: topic names. log: file for the output, None for ours."""
         self.name = name
         self._directory = tempfile.TemporaryDirectory(prefix="sqap_vla_")
         file = Path(self._directory.name) / "parameters.yaml"
         file.write_text(yaml.safe_dump({"/**": {"ros__parameters": dict(parameters)}}), encoding="utf-8")
         self._log = open(log, "wb") if log else None  # noqa: SIM115 closed with the process
-        options = [("-r", f"__node:={name}"), *(("-r", f"{old}:={new}") for old, new in (remap or {}).items()),
-                   *(("--params-file", str(path)) for path in (*files, file))]
-        command = [sys.executable, "-m", f"sqap_vla.nodes.{module}", "--ros-args", *(word for option in options for word in option)]
-        self._process = subprocess.Popen(command, stdout=self._log, stderr=subprocess.STDOUT if self._log else None,
-                                         env=dict(os.environ), start_new_session=True)
+        options = [
+            ("-r", f"__node:={name}"),
+            *(("-r", f"{old}:={new}") for old, new in (remap or {}).items()),
+            *(("--params-file", str(path)) for path in (*files, file)),
+        ]
+        command = [
+            sys.executable,
+            "-m",
+            f"sqap_vla.nodes.{module}",
+            "--ros-args",
+            *(word for option in options for word in option),
+        ]
+        self._lifeline = ParentPipe()
+        self._process = subprocess.Popen(
+            command,
+            stdout=self._log,
+            stderr=subprocess.STDOUT if self._log else None,
+            env=dict(os.environ) | self._lifeline.environment,
+            start_new_session=True,
+            pass_fds=(self._lifeline.child_fd,),
+        )
+        self._lifeline.started()
 
     def __enter__(self) -> NodeProcess:
         return self
@@ -64,7 +94,7 @@ class NodeProcess:
         return self._process.poll() is None
 
     def stop(self) -> int:
-        """SIGINT, and SIGKILL to what does not end in time. Returns the exit status."""
+        """SIGINT, and SIGKILL to what does not end in time. Returns the exit status. May be called again."""
         if self.alive:
             self._process.send_signal(signal.SIGINT)
             try:
@@ -72,6 +102,7 @@ class NodeProcess:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
+        self._lifeline.close()
         if self._log:
             self._log.close()
         self._directory.cleanup()
@@ -89,10 +120,14 @@ class NodeProcess:
                 future = client.call_async(ChangeState.Request(transition=Transition(id=transition)))
                 spin_until(helper, lambda future=future: future.done() or not self.alive, timeout_s)
                 if not self.alive:
-                    raise NodeFailed(f"node '{self.name}' ended with status {self._process.returncode}: {self._last_line()}")
+                    raise NodeFailed(
+                        f"node '{self.name}' ended with status {self._process.returncode}: {self._last_line()}"
+                    )
                 if not future.done() or not future.result().success:
                     spin_until(helper, lambda: bool(status) and status[-1].level == DiagnosticStatus.ERROR, 2.0)
-                    reason = status[-1].message if status and status[-1].level == DiagnosticStatus.ERROR else "see its log"
+                    reason = (
+                        status[-1].message if status and status[-1].level == DiagnosticStatus.ERROR else "see its log"
+                    )
                     raise NodeFailed(f"node '{self.name}' refused transition {transition}: {reason}")
         finally:
             helper.destroy_subscription(subscription)

@@ -10,7 +10,9 @@ not PyYAML: 1e-3 is a number, 1:30 and 2024-01-01 are text. Source: rcl_yaml_par
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,7 +29,11 @@ _WORDS = {
     **dict.fromkeys(("n", "N", "no", "No", "NO", "false", "False", "FALSE", "off", "Off", "OFF"), False),
 }
 _INTEGER = re.compile(r"[-+]?(0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)")
-_DOUBLE = re.compile(r"[-+]?(([0-9]+\.?[0-9]*|\.[0-9]+)(e[-+]?[0-9]+)?|inf|nan)", re.IGNORECASE)
+_DECIMAL = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[-+]?[0-9]+)?", re.IGNORECASE)
+_HEXADECIMAL = re.compile(r"[-+]?0x([0-9a-f]+\.?[0-9a-f]*|\.[0-9a-f]+)(p[-+]?[0-9]+)?", re.IGNORECASE)
+_NO_NUMBER = re.compile(r"([-+]?)(\.?inf|infinity)|\.nan|[-+]?nan(\(\w*\))?", re.IGNORECASE)
+_INT64 = range(-(2**63), 2**63)
+_SMALLEST_NORMAL = sys.float_info.min
 
 
 class _Plain(str):
@@ -127,6 +133,26 @@ def _typed(name: str, value: Any) -> Any:
         return _WORDS[value]
     if _INTEGER.fullmatch(value):
         octal = re.fullmatch(r"([-+]?)0([0-7]+)", value)
-        return int(octal[1] + octal[2], 8) if octal else int(value, 0)
-    number = re.sub(r"\.(?=inf|nan)", "", value.lower())
-    return float(number) if _DOUBLE.fullmatch(number) else str(value)
+        integer = int(octal[1] + octal[2], 8) if octal else int(value, 0)
+        if integer in _INT64:
+            return integer
+    number = _double(value)
+    return str(value) if number is None else number
+
+
+def _double(text: str) -> float | None:
+    """As strtod reads all of it; None where it does not, or where the number is out of a double's range."""
+    if _HEXADECIMAL.fullmatch(text):
+        try:
+            return float.fromhex(text)
+        except OverflowError:
+            return None
+    if _DECIMAL.fullmatch(text):
+        number = float(text)
+        has_digits = re.search("[1-9]", re.split("e", text, flags=re.IGNORECASE)[0])
+        in_range = math.isfinite(number) and (abs(number) >= _SMALLEST_NORMAL or not has_digits)
+        return number if in_range else None
+    special = _NO_NUMBER.fullmatch(text)
+    if special is None:
+        return None
+    return float(special[1] + "inf") if special[2] else math.nan

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the policy tells about itself on ~/status: one flat list of figures, `group/name` -> text.
 
-The diagnostics node groups and judges them; the policy only counts. Groups: lifecycle, model, input, tf, inference, tokens,
-command, memory.
+The diagnostics node groups and judges them; the policy only counts. Groups: lifecycle, model, input, tf, inference,
+tokens, command, memory.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from rclpy.qos import QoSCompatibility, qos_check_compatible
 from rclpy.subscription import Subscription
 
 from sqap_vla.nodes.conversions import InputError
+from sqap_vla.nodes.edge_log import EdgeLog
 from sqap_vla.nodes.input_monitor import InputMonitor
 from sqap_vla.nodes.policy_parameters import PolicyParameters
 from sqap_vla.nodes.transforms import newest_age_s
@@ -40,39 +41,51 @@ class PolicyFigures:
         self._pipeline = LatencyWindow(size=200, warm_up=warm_up)  # image stamp to chunk
         self._rejected: Counter[str] = Counter()
         self._fallbacks: Counter[str] = Counter()
+        self._refused: Counter[str] = Counter()
         self._warnings: dict[str, str] = {}
+        self._log = EdgeLog()
         self._last_error = ""
+        self._last_refusal = ""
         self._last_rejection = ""
         self._chunk: ActionChunk | None = None
         self._chunks = 0
 
     def rejected(self, error: InputError) -> bool:
-        """Counts a frame that was not run. True where the reason is a new one: log it once, not per frame."""
+        """Counts a frame that was not run. True where it should be told: not for every frame."""
         with self._lock:
-            new = self._last_rejection != error.reason
             self._rejected[error.reason] += 1
             self._last_rejection = error.reason
-            return new
+            return self._log.begins(error.reason)
 
     def failed(self, error: Exception) -> bool:
-        """True where the error is a new one."""
+        """Counts nothing; True where it should be told."""
         with self._lock:
-            before, self._last_error = self._last_error, f"{type(error).__name__}: {error}"
-            return before != self._last_error
+            self._last_error = f"{type(error).__name__}: {error}"
+            return self._log.begins(type(error).__name__)
 
-    def finished(self, chunk: ActionChunk, warnings: tuple[InputError, ...], pipeline_ms: float) -> list[InputError]:
-        """Counts a chunk; returns the warnings that the chunk before did not have."""
+    def refused(self, reason: str) -> bool:
+        """Counts a chunk that the controller did not take. True where it should be told."""
+        with self._lock:
+            self._refused[reason] += 1
+            self._last_refusal = reason
+            return self._log.begins(reason)
+
+    def finished(
+        self, chunk: ActionChunk, warnings: tuple[InputError, ...], pipeline_ms: float, refused: bool = False
+    ) -> list[InputError]:
+        """Counts a chunk; returns the warnings that should be told."""
         with self._lock:
             for stage in STAGES:
                 self._latency[stage].add(getattr(chunk.times, f"{stage}_ms"))
             self._pipeline.add(pipeline_ms)
             if chunk.fallback:
                 self._fallbacks[chunk.fallback] += 1
-            new = [w for w in warnings if w.reason not in self._warnings]
             self._warnings = {w.reason: str(w) for w in warnings}
             self._chunk, self._chunks = chunk, self._chunks + 1
             self._last_error = self._last_rejection = ""
-            return new
+            if not refused:
+                self._last_refusal = ""
+            return [w for w in warnings if self._log.begins(w.reason)]
 
     def values(self) -> dict[str, str]:
         with self._lock:
@@ -80,7 +93,9 @@ class PolicyFigures:
                 "inference/chunks": str(self._chunks),
                 "inference/last_error": self._last_error,
                 "input/last_rejection": self._last_rejection,
+                "command/last_refused_chunk": self._last_refusal,
             }
+            values |= {f"command/refused_chunk/{reason}": str(n) for reason, n in self._refused.items()}
             values |= {f"input/rejected/{reason}": str(n) for reason, n in self._rejected.items()}
             values |= {f"tf/warning/{reason}": text for reason, text in self._warnings.items()}
             values |= {f"tokens/fallback/{reason}": str(n) for reason, n in self._fallbacks.items()}
@@ -146,7 +161,7 @@ def gpu_figures(device: torch.device) -> dict[str, str]:
 
 
 def setup_line(params: PolicyParameters, device: torch.device) -> str:
-    """What an operator must know before the robot moves: method, units, frame, limits, and whether commands are live."""
+    """What an operator must know before the robot moves: method, units, frame, limits, whether commands are live."""
     limits = params.make_limits()
     live = "dry run: commands go to ~/dry_run/ only" if params.dry_run else "COMMANDS ARE LIVE"
     return (

@@ -2,9 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Looking up transforms at the image's stamp.
 
-A transform newer than the image is interpolated by tf2. Where the newest one is older than the image, the newest is taken
-only if it is at most `tolerance_s` older; anything staler counts as missing, because a robot that moves is no longer there.
+A transform newer than the image is interpolated by tf2. Where the newest one is older than the image, the newest is
+taken only if it is at most `tolerance_s` older; anything staler counts as missing, because a robot that moves is no
+longer there.
 """
+
 from __future__ import annotations
 
 import time
@@ -22,15 +24,20 @@ STALE_TRANSFORM = "transform_stale"
 CLEAR_PERIOD_S = 1.0  # of the wall, between two times that a buffer of wrong stamps is cleared
 
 
-def lookup(buffer: tf2_ros.Buffer, target: str, source: str, at_ns: int, tolerance_s: float, timeout_s: float = 0.0) -> np.ndarray:
+def lookup(
+    buffer: tf2_ros.Buffer, target: str, source: str, at_ns: int, tolerance_s: float, timeout_s: float = 0.0
+) -> np.ndarray:
     """target_T_source [4, 4] at `at_ns`. Raises InputError (transform_missing, transform_stale, transform_invalid)."""
     try:
         found = buffer.lookup_transform(target, source, Time(nanoseconds=at_ns), Duration(seconds=timeout_s))
     except tf2_ros.ExtrapolationException:
         found = _newest_within(buffer, target, source, at_ns, tolerance_s)
     except (tf2_ros.LookupException, tf2_ros.ConnectivityException, tf2_ros.InvalidArgumentException) as error:
-        raise InputError(NO_TRANSFORM, f"no transform from '{source}' to '{target}': {error}. Is it published, and are the frame "
-                         "parameters right?") from error
+        raise InputError(
+            NO_TRANSFORM,
+            f"no transform from '{source}' to '{target}': {error}. Is it published, and are the frame "
+            "parameters right?",
+        ) from error
     return matrix_from_transform(found.transform)
 
 
@@ -41,8 +48,11 @@ def _newest_within(buffer: tf2_ros.Buffer, target: str, source: str, at_ns: int,
         raise InputError(NO_TRANSFORM, f"no transform from '{source}' to '{target}': {error}") from error
     age_s = (at_ns - stamp_ns(newest.header.stamp)) / 1e9
     if not -tolerance_s <= age_s <= tolerance_s:
-        raise InputError(STALE_TRANSFORM, f"the newest transform from '{source}' to '{target}' is {age_s:.3f} s from the image's "
-                         f"stamp; at most tf_tolerance_s = {tolerance_s:.3f} is allowed. Do both use the same clock (use_sim_time)?")
+        raise InputError(
+            STALE_TRANSFORM,
+            f"the newest transform from '{source}' to '{target}' is {age_s:.3f} s from the image's "
+            f"stamp; at most tf_tolerance_s = {tolerance_s:.3f} is allowed. Do both use the same clock (use_sim_time)?",
+        )
     return newest
 
 
@@ -55,6 +65,7 @@ class NewestPose:
 
     def __init__(self, buffer: tf2_ros.Buffer, target: str, source: str, max_age_s: float) -> None:
         self.max_age_s = max_age_s
+        self.stamp_ns: int | None = None  # of the newest transform, whether it can be used or not
         self._buffer, self._target, self._source = buffer, target, source
         self._cleared_s = float("-inf")
 
@@ -66,7 +77,8 @@ class NewestPose:
             return None
         except tf2_ros.TransformException:
             return None
-        age_s = (now_ns - stamp_ns(newest.header.stamp)) / 1e9
+        self.stamp_ns = stamp_ns(newest.header.stamp)
+        age_s = (now_ns - self.stamp_ns) / 1e9
         if age_s < -self.max_age_s:
             self._clear()
         if abs(age_s) > self.max_age_s:
@@ -80,8 +92,11 @@ class NewestPose:
         if time.monotonic() - self._cleared_s < CLEAR_PERIOD_S:
             return
         self._cleared_s = time.monotonic()
-        get_logger("sqap_vla").warning(f"transforms from '{self._source}' to '{self._target}' are stamped in the future, "
-                                       "or share no time: they are forgotten", throttle_duration_sec=10.0)
+        get_logger("sqap_vla").warning(
+            f"transforms from '{self._source}' to '{self._target}' are stamped in the future, "
+            "or share no time: they are forgotten",
+            throttle_duration_sec=10.0,
+        )
         self._buffer.clear()
 
 

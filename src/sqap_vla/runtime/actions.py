@@ -11,6 +11,7 @@ end-effector's origin:
 A twist is the velocity of the end-effector's origin and the angular velocity, both along base axes. Poses are
 float64 [4, 4].
 """
+
 from __future__ import annotations
 
 import math
@@ -23,11 +24,13 @@ RIGID_TOLERANCE = 1e-3  # of R^T R against the identity: admits single precision
 def rotation_from_rpy(rpy: np.ndarray) -> np.ndarray:
     """Rotation matrix [3, 3] of static-xyz roll, pitch, yaw [3] rad."""
     (cr, cp, cy), (sr, sp, sy) = np.cos(rpy), np.sin(rpy)
-    return np.array([
-        [cy * cp, cy * sp * sr - sy * cr, cy * sp * cr + sy * sr],
-        [sy * cp, sy * sp * sr + cy * cr, sy * sp * cr - cy * sr],
-        [-sp, cp * sr, cp * cr],
-    ])
+    return np.array(
+        [
+            [cy * cp, cy * sp * sr - sy * cr, cy * sp * cr + sy * sr],
+            [sy * cp, sy * sp * sr + cy * cr, sy * sp * cr - cy * sr],
+            [-sp, cp * sr, cp * cr],
+        ]
+    )
 
 
 def rpy_from_rotation(rotation: np.ndarray) -> np.ndarray:
@@ -86,6 +89,15 @@ def delta_between(base_T_from: np.ndarray, base_T_to: np.ndarray) -> np.ndarray:
     return np.concatenate([base_T_to[:3, 3] - base_T_from[:3, 3], rpy_from_rotation(rotation)])
 
 
+def pose_between(pose_a: np.ndarray, pose_b: np.ndarray, part: float) -> np.ndarray:
+    """The pose [4, 4] a part of the way from a to b, straight and about one axis."""
+    pose = pose_a.copy()
+    pose[:3, 3] += part * (pose_b[:3, 3] - pose_a[:3, 3])
+    turn = rotvec_from_rotation(pose_b[:3, :3] @ pose_a[:3, :3].T)
+    pose[:3, :3] = rotation_from_rotvec(part * turn) @ pose_a[:3, :3]
+    return pose
+
+
 def twist_from_delta(delta: np.ndarray, step_s: float) -> np.ndarray:
     """Constant twist [6] (m/s, rad/s) that performs the delta [6] in `step_s` seconds."""
     rotvec = rotvec_from_rotation(rotation_from_rpy(delta[3:6]))
@@ -97,8 +109,11 @@ def is_rigid_transform(transform: np.ndarray) -> bool:
     if transform.shape != (4, 4) or not np.isfinite(transform).all():
         return False
     rotation = transform[:3, :3]
-    return (bool(np.abs(rotation.T @ rotation - np.eye(3)).max() <= RIGID_TOLERANCE)
-            and bool(np.linalg.det(rotation) > 0) and np.array_equal(transform[3], (0, 0, 0, 1)))
+    return (
+        bool(np.abs(rotation.T @ rotation - np.eye(3)).max() <= RIGID_TOLERANCE)
+        and bool(np.linalg.det(rotation) > 0)
+        and np.array_equal(transform[3], (0, 0, 0, 1))
+    )
 
 
 def recorded_gripper_open(kind: str, number: float) -> float | None:

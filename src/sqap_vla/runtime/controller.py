@@ -8,11 +8,13 @@ once, on the pose of the end-effector at that stamp; the target of row r is the 
 rows 0 .. r. Times are ROS time in integer nanoseconds, and nothing here reads a clock.
 
 Invariant: a command is made only of a finite chunk, within its sixteen rows and `max_age_s`, with a valid
-pose of the end-effector, and within the limits. Everything else is a Stop that says why.
+pose of the end-effector, and within the limits. Everything else is a Stop that says why; after it, motion
+starts from rest.
 
 The gripper's semantics advance once for every step that is executed, however often a command is asked for
 within it.
 """
+
 from __future__ import annotations
 
 import math
@@ -21,10 +23,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sqap_vla.runtime.actions import apply_delta, is_rigid_transform, twist_from_delta
+from sqap_vla.runtime.actions import apply_delta, is_rigid_transform, pose_between, twist_from_delta
+from sqap_vla.runtime.command import Command, Stop
 from sqap_vla.runtime.ensemble import AdaptiveEnsemble
 from sqap_vla.runtime.gripper import Gripper
 from sqap_vla.runtime.limits import Limits, RefusedCommand
+from sqap_vla.runtime.motion import MotionLimiter
 from sqap_vla.runtime.types import CHUNK_STEPS, ActionChunk
 
 # why there is no command
@@ -45,38 +49,12 @@ CHUNK_OUTDATED = "chunk_outdated"
 
 
 @dataclass(frozen=True, eq=False)
-class Command:
-    """What the robot should do now.
-
-    linear_m_s [3], angular_rad_s [3]: velocity of the end-effector's origin, along base axes. base_T_target
-    [4, 4]: pose at the end of the row. gripper_open: 0 closed to 1 open. row: of the chunk. action [7]: that
-    row after the ensemble, before limits. engaged: names of the limits that changed the command.
-    """
-
-    linear_m_s: np.ndarray
-    angular_rad_s: np.ndarray
-    base_T_target: np.ndarray
-    gripper_open: float
-    row: int
-    action: np.ndarray
-    engaged: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Stop:
-    """No motion: send zero velocity and no new target. reason: one of the constants above; detail: for a
-    person."""
-
-    reason: str
-    detail: str = ""
-
-
-@dataclass(frozen=True, eq=False)
 class _Plan:
     """A chunk made ready: ensembled, anchored."""
 
     stamp_ns: int
     step: int  # absolute index of row 0
+    anchor: np.ndarray  # [4, 4]
     actions: np.ndarray  # [16, 7]
     targets: np.ndarray  # [16, 4, 4]
 
@@ -85,18 +63,28 @@ class ChunkController:
     """Plays the newest chunk. `set_chunk` and `command` may be called from different threads.
 
     step_s: time of one row. max_age_s: how long after its stamp a chunk may be executed. horizon, alpha: of
-    the ensemble.
+    the ensemble. period_s: between two commands. fade_in_s: see motion.py.
     Raises ValueError for times that are not positive and finite, or a bad horizon.
     """
 
-    def __init__(self, step_s: float, limits: Limits, gripper: Gripper, max_age_s: float, horizon: int = 1,
-                 alpha: float = 0.1) -> None:
+    def __init__(
+        self,
+        step_s: float,
+        limits: Limits,
+        gripper: Gripper,
+        max_age_s: float,
+        horizon: int = 1,
+        alpha: float = 0.1,
+        *,
+        period_s: float = 0.05,
+        fade_in_s: float = 0.0,
+    ) -> None:
         for name, value in (("step_s", step_s), ("max_age_s", max_age_s)):
             if not (math.isfinite(value) and value > 0):
                 raise ValueError(f"{name} is {value} s; it must be positive and finite")
         self.step_s = step_s
         self.max_age_s = max_age_s
-        self.limits = limits
+        self._motion = MotionLimiter(limits, period_s, fade_in_s)
         self._step_ns = round(step_s * 1e9)
         self._gripper = gripper
         self._ensemble = AdaptiveEnsemble(horizon, alpha)
@@ -108,6 +96,19 @@ class ChunkController:
         """Forget chunks, ensemble and gripper state: a new episode, another instruction, an activation."""
         with self._lock:
             self._forget()
+
+    def rest(self) -> None:
+        """The robot was told to stop for a reason from outside: the next command starts from rest."""
+        with self._lock:
+            self._motion.rest()
+
+    @property
+    def limits(self) -> Limits:
+        return self._motion.limits
+
+    @limits.setter
+    def limits(self, limits: Limits) -> None:
+        self._motion.limits = limits
 
     @property
     def epoch(self) -> int:
@@ -121,9 +122,10 @@ class ChunkController:
         self._first_stamp_ns: int | None = None
         self._last_now_ns: int | None = None
         self._gripper_step: int | None = None  # last absolute step that the gripper was advanced for
-        self._gripper_open = 0.0
+        self._gripper_open: float | None = None
         self._ensemble.reset()
         self._gripper.reset()
+        self._motion.rest()
 
     def set_chunk(self, chunk: ActionChunk, epoch: int | None = None) -> str | None:
         """Take a chunk, or refuse it whole and say why; after a refusal the chunk before it stays in force.
@@ -146,7 +148,7 @@ class ChunkController:
                 self._first_stamp_ns = chunk.stamp_ns
             step = round((chunk.stamp_ns - self._first_stamp_ns) / self._step_ns)
             actions = self._ensemble.update(chunk.actions, step)
-            self._plan = _Plan(chunk.stamp_ns, step, actions, _targets(chunk.base_T_ee, actions))
+            self._plan = _Plan(chunk.stamp_ns, step, chunk.base_T_ee, actions, _targets(chunk.base_T_ee, actions))
         return None
 
     def command(self, now_ns: int, base_T_ee: np.ndarray | None) -> Command | Stop:
@@ -156,23 +158,52 @@ class ChunkController:
         is forgotten: later chunks would seem older than the one at hand.
         """
         with self._lock:
-            row = self._row_at(now_ns)
-            if isinstance(row, Stop):
-                return row
-            if base_T_ee is None:
-                return Stop(NO_END_EFFECTOR_POSE)
-            if not is_rigid_transform(base_T_ee):
-                return Stop(INVALID_END_EFFECTOR_POSE, f"base_T_ee is {base_T_ee.tolist()}")
-            action = self._plan.actions[row]
-            twist = twist_from_delta(action[:6], self.step_s)
-            try:
-                limited = self.limits.apply(twist, self._plan.targets[row], base_T_ee, self.step_s)
-            except RefusedCommand as refused:
-                return Stop(COMMAND_REFUSED, str(refused))
-            gripper_open = self._advance_gripper(self._plan.step + row, action)
-            return Command(linear_m_s=limited.twist[:3], angular_rad_s=limited.twist[3:],
-                           base_T_target=limited.base_T_target, gripper_open=gripper_open, row=row,
-                           action=action.copy(), engaged=limited.engaged)
+            result = self._command(now_ns, base_T_ee)
+            if isinstance(result, Stop):
+                self._motion.rest()
+            return result
+
+    def preview(self, at_ns: int) -> tuple[np.ndarray, np.ndarray] | None:
+        """What the chunk at hand wants at a time to come, before limits: the twist [6], and the pose [4, 4] where it
+        wants the end-effector by then. None where it does not reach so far.
+        """
+        with self._lock:
+            plan = self._plan
+        if plan is None:
+            return None
+        age_ns = max(at_ns - plan.stamp_ns, 0)
+        row, rest_ns = divmod(age_ns, self._step_ns)
+        if row >= CHUNK_STEPS or age_ns > self.max_age_s * 1e9:
+            return None
+        start = plan.targets[row - 1] if row else plan.anchor
+        pose = pose_between(start, plan.targets[row], rest_ns / self._step_ns)
+        return twist_from_delta(plan.actions[row][:6], self.step_s), pose
+
+    def _command(self, now_ns: int, base_T_ee: np.ndarray | None) -> Command | Stop:
+        row = self._row_at(now_ns)
+        if isinstance(row, Stop):
+            return row
+        if base_T_ee is None:
+            return Stop(NO_END_EFFECTOR_POSE)
+        if not is_rigid_transform(base_T_ee):
+            return Stop(INVALID_END_EFFECTOR_POSE, f"base_T_ee is {base_T_ee.tolist()}")
+        action = self._plan.actions[row]
+        twist = twist_from_delta(action[:6], self.step_s)
+        try:
+            limited = self._motion.apply(twist, self._plan.targets[row], base_T_ee, self.step_s)
+        except RefusedCommand as refused:
+            return Stop(COMMAND_REFUSED, str(refused))
+        gripper_open = self._advance_gripper(self._plan.step + row, action)
+        return Command(
+            linear_m_s=limited.twist[:3],
+            angular_rad_s=limited.twist[3:],
+            base_T_target=limited.base_T_target,
+            gripper_open=gripper_open,
+            row=row,
+            action=action.copy(),
+            engaged=limited.engaged,
+            scale=limited.scale,
+        )
 
     def _row_at(self, now_ns: int) -> int | Stop:
         last_now_ns, self._last_now_ns = self._last_now_ns, now_ns
@@ -193,7 +224,7 @@ class ChunkController:
             return Stop(CHUNK_EXHAUSTED, f"{age_s:.3f} s old, {CHUNK_STEPS} rows of {self.step_s:.3f} s")
         return row
 
-    def _advance_gripper(self, step: int, action: np.ndarray) -> float:
+    def _advance_gripper(self, step: int, action: np.ndarray) -> float | None:
         if self._gripper_step is None or step > self._gripper_step:
             self._gripper_step = step
             self._gripper_open = self._gripper.update(float(action[6]))

@@ -9,11 +9,13 @@ action["gripper"] for the same input.
 - google_robot: raw is relative, previous - current: positive closes, negative opens, 0 holds. A change beyond
   0.5 is repeated for HOLD_STEPS steps in all, whatever is predicted meanwhile, and only then does the
   reference it is measured from move. The simulated gripper adds raw to its target; ten repetitions drive it
-  to the stop. So the open fraction is a target that flips when such a change begins; like CogACT, it takes
-  the first prediction for the gripper's state at the start.
+  to the stop. So the open fraction is a target that flips when such a change begins. Until the first change
+  there is none: like CogACT, which takes the first prediction for the gripper's state at the start and holds
+  still, so that a reset never opens a gripper that holds something.
 - widowx: raw is absolute, +1 open, -1 closed, with a threshold at 0.5.
 - absolute: the prediction itself.
 """
+
 from __future__ import annotations
 
 import math
@@ -28,9 +30,9 @@ class Gripper(Protocol):
 
     raw: float
 
-    def update(self, open_prob: float) -> float:
-        """Advance one step; returns the open fraction in [0, 1]. Raises ValueError if `open_prob` is not
-        finite."""
+    def update(self, open_prob: float) -> float | None:
+        """Advance one step; returns the open fraction in [0, 1], or None: leave the gripper as it is. Raises
+        ValueError if `open_prob` is not finite."""
 
     def reset(self) -> None:
         """Forget the past, at the start of an episode."""
@@ -53,18 +55,17 @@ class GoogleRobotGripper:
         self.held_steps = 0  # of the change being repeated; 0 while there is none
         self._reference: float | None = None
         self._held_change = 0.0
-        self._open_fraction = 0.0
+        self._open_fraction: float | None = None
 
     @property
     def holding(self) -> bool:
         """Whether a change is being repeated and predictions are disregarded."""
         return self.held_steps > 0
 
-    def update(self, open_prob: float) -> float:
+    def update(self, open_prob: float) -> float | None:
         open_prob = _check_finite(open_prob)
         if self._reference is None:
             self._reference = open_prob
-            self._open_fraction = float(open_prob > THRESHOLD)
         self.raw = self._reference - open_prob
         if not self.holding and abs(self.raw) > THRESHOLD:
             self._held_change = self.raw
