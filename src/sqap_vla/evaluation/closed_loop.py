@@ -8,7 +8,7 @@ The simulator waits for the policy, so latency does not count here; the same epi
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -35,16 +35,25 @@ class RobotSettings:
     max_chunk_age_s: float = 1.0
     max_linear_m_s: float = 0.25
     max_angular_rad_s: float = 1.5
+    max_linear_accel_m_s2: float = 10.0
+    max_angular_accel_rad_s2: float = 60.0
     workspace_min_m: tuple[float, float, float] = (0.15, -0.40, 0.008)
     workspace_max_m: tuple[float, float, float] = (0.58, 0.40, 0.45)
 
     def limits(self) -> Limits:
-        return Limits(self.max_linear_m_s, self.max_angular_rad_s, self.workspace_min_m, self.workspace_max_m)
+        names = [field.name for field in fields(Limits) if hasattr(self, field.name)]
+        return Limits(**{name: getattr(self, name) for name in names})
 
     def controller(self) -> ChunkController:
         gripper = make_gripper(self.gripper)
         return ChunkController(
-            self.step_s, self.limits(), gripper, self.max_chunk_age_s, self.ensemble_horizon, self.ensemble_alpha
+            self.step_s,
+            self.limits(),
+            gripper,
+            self.max_chunk_age_s,
+            self.ensemble_horizon,
+            self.ensemble_alpha,
+            period_s=self.step_s,
         )
 
 
