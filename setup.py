@@ -52,6 +52,7 @@ setup(
             "diagnostics_node = sqap_vla.nodes.diagnostics:main",
             "tabletop_node = sqap_vla.nodes.tabletop:main",
             "simpler_bridge_node = sqap_vla.nodes.simpler_bridge:main",
+            "gazebo_arm_node = sqap_vla.nodes.gazebo_arm:main",
         ]
     },
 )

@@ -39,6 +39,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_compress(commands)
     _add_evaluate(commands)
     _add_train(commands)
+    _add_compare(commands)
     _add_inspect(commands)
     _add_bench(commands)
     _add_doctor(commands)
@@ -89,6 +90,9 @@ def _add_replay(commands: argparse._SubParsersAction) -> None:
     replay.add_argument(
         "--running", action="store_true", help="with --live: wait for a policy node that others start, start none"
     )
+    replay.add_argument(
+        "--rerun", action="store_true", help="write replay.rrd for the Rerun viewer, too; needs rerun-sdk"
+    )
     replay.set_defaults(run=_replay)
 
 
@@ -120,6 +124,16 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
     )
     train_command.add_arguments(train)
     train.set_defaults(run=_train)
+
+
+def _add_compare(commands: argparse._SubParsersAction) -> None:
+    from sqap_vla.evaluation import compare_command
+
+    compare = commands.add_parser(
+        "compare", help="how far runs are from each other", description=compare_command.DESCRIPTION
+    )
+    compare_command.add_arguments(compare)
+    compare.set_defaults(run=_compare)
 
 
 def _add_inspect(commands: argparse._SubParsersAction) -> None:
@@ -194,10 +208,18 @@ def _compress(args: argparse.Namespace) -> int:
         tokenizer = Tokenizer.from_path(args.tokenizer or args.checkpoint)
         frames = frames_of_bag(args.calibrate, tokenizer, args.frames, args.image_topic, args.instruction)
     print(summary(run(args, frames)))
+    return 0
 
 
 def _evaluate(args: argparse.Namespace) -> int:
     from sqap_vla.evaluation.evaluate_command import run
+
+    print(run(args))
+    return 0
+
+
+def _compare(args: argparse.Namespace) -> int:
+    from sqap_vla.evaluation.compare_command import run
 
     print(run(args))
     return 0

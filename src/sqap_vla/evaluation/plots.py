@@ -37,7 +37,7 @@ def new_figure(width: float, height: float, rows: int, columns: int, **options: 
 
 
 def tidy(axes: Axes, title: str, unit: str) -> None:
-    """The look that all plots share."""
+    """Title at the left, unit at the axis, a faint grid: how every plot here looks."""
     axes.set_title(title, loc="left", fontsize=10)
     axes.set_ylabel(unit)
     axes.grid(alpha=0.25, linewidth=0.6)

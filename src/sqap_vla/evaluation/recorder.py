@@ -6,7 +6,8 @@
     overlay.mp4 or overlay.gif   every frame with its kept tokens
     overlay_strip.png            evenly spaced frames of it
     actions.png, latency.png     plots
-    summary.json, report.md      written by finish()
+    chunks.npz                   stamps_ns int64 [N] and the whole chunks, actions float64 [N, 16, 7]
+    summary.json, report.md      written by finish(), as the four before
 
 If the process dies, the finished rows of the two CSV files stay. steps.csv depends on bag, checkpoint, method
 and seed alone.
@@ -37,6 +38,7 @@ MAX_EXAMPLES = 5
 OUTPUTS = (
     "steps.csv",
     "timings.csv",
+    "chunks.npz",
     "summary.json",
     "report.md",
     "overlay.mp4",
@@ -44,6 +46,7 @@ OUTPUTS = (
     "overlay_strip.png",
     "actions.png",
     "latency.png",
+    "replay.rrd",
 )
 
 
@@ -132,6 +135,8 @@ class ReplayRecorder:
             "versions": environment.versions(),
             "hardware": environment.hardware(),
         }
+        series = Series.of(self._records, self.info.gripper_kind)
+        np.savez(self.directory / "chunks.npz", stamps_ns=series.stamps_ns, actions=series.chunks)
         text = json.dumps(summary, indent=2, allow_nan=False) + "\n"
         (self.directory / "summary.json").write_text(text, encoding="utf-8")
         (self.directory / "report.md").write_text(report.render(summary), encoding="utf-8")

@@ -6,14 +6,16 @@ from __future__ import annotations
 import dataclasses
 from argparse import Namespace
 from collections.abc import Iterable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 from tqdm import tqdm
 
+from sqap_vla.evaluation import rerun_file
 from sqap_vla.evaluation.bag import BagReader
 from sqap_vla.evaluation.progress_bar import progress_bar
 from sqap_vla.evaluation.recorder import ReplayRecorder
+from sqap_vla.evaluation.rerun_file import RerunFile
 from sqap_vla.evaluation.summary import RunInfo
 from sqap_vla.nodes.model_loading import DTYPES, load_engine, resolve_device
 from sqap_vla.nodes.parameter_files import build, read_assignments, read_parameter_file
@@ -28,6 +30,8 @@ from sqap_vla.quantization.order import dtype_name
 def run(args: Namespace) -> dict:
     """Returns the summary. Raises ValueError, OSError or RuntimeError with value, rule and remedy."""
     params, replay = read_config(args)
+    if args.rerun:
+        rerun_file.import_rerun()  # before a model is loaded
     with ExitStack() as stack:
         bag = stack.enter_context(BagReader(args.bag))
         feed = ReplayFeed(bag, params.image_topic, params.camera_info_topic, params.instruction_topic, replay)
@@ -41,11 +45,13 @@ def run(args: Namespace) -> dict:
             with progress_bar() as progress:
                 engine = load_engine(params, progress)
             frames = OfflinePolicy(engine, params).run(feed)
-        recorder = stack.enter_context(ReplayRecorder(args.out, run_info(args, params)))
+        info = run_info(args, params)
+        recorder = stack.enter_context(ReplayRecorder(args.out, info))
+        viewer = stack.enter_context(closing(RerunFile(args.out / rerun_file.FILE, info))) if args.rerun else None
         complete = False
         try:
             for frame in tqdm(frames, total=len(feed), unit="frame", desc="replay", disable=None):
-                _record(recorder, frame)
+                _record(recorder, frame, viewer)
             complete = True
         except KeyboardInterrupt:
             pass  # the report says that it is incomplete
@@ -85,10 +91,12 @@ def model_precision(params: PolicyParameters) -> str:
     return str(own or "")
 
 
-def _record(recorder: ReplayRecorder, frame: ReplayedFrame) -> None:
+def _record(recorder: ReplayRecorder, frame: ReplayedFrame, viewer: RerunFile | None) -> None:
     if frame.record is None:
         recorder.skip(frame.stamp_ns, frame.problem.reason, str(frame.problem))
         return
     recorder.add(frame.record, frame.rgb)
+    if viewer is not None and frame.rgb is not None:
+        viewer.add(frame.record, frame.rgb)
     for warning in frame.warnings:
         recorder.warn(warning.reason)
