@@ -35,7 +35,7 @@ PRECISIONS = [(4, 4), (4, 8), (8, 8)]
 class FloatBackend(Int8Backend):
     """int8 as it runs on a CPU without VNNI, wherever this runs."""
 
-    def accumulate(self, x: Tensor, weight: IntegerWeight) -> Tensor:
+    def accumulate(self, x: Tensor, weight: IntegerWeight, input_bits: int = 8) -> Tensor:
         return exact_float_mm(x, weight)
 
 
@@ -180,8 +180,8 @@ class Wrong(Int8Backend):
 
     name = "wrong"
 
-    def accumulate(self, x: Tensor, weight: IntegerWeight) -> Tensor:
-        sums = super().accumulate(x, weight)
+    def accumulate(self, x: Tensor, weight: IntegerWeight, input_bits: int = 8) -> Tensor:
+        sums = super().accumulate(x, weight, input_bits)
         sums[-1, -1] += 1
         return sums
 
@@ -189,7 +189,7 @@ class Wrong(Int8Backend):
 class Broken(Int8Backend):
     name = "broken"
 
-    def accumulate(self, x: Tensor, weight: IntegerWeight) -> Tensor:
+    def accumulate(self, x: Tensor, weight: IntegerWeight, input_bits: int = 8) -> Tensor:
         raise RuntimeError("no kernel image is available")
 
 
@@ -230,7 +230,7 @@ class TestRegistry:
             select_backend("cpu", backend.name)
 
     def test_an_unknown_name_is_refused_with_the_known_ones(self):
-        with pytest.raises(ValueError, match="'cuda_s5'; there are auto, .*int8, reference"):
+        with pytest.raises(ValueError, match="'cuda_s5'; there are auto, cuda_s4, triton, simd, int8, reference"):
             select_backend("cpu", "cuda_s5")
 
     def test_a_taken_name_is_refused(self):

@@ -284,7 +284,7 @@ def check_integers(config: CogActConfig, device: torch.device) -> Check:
     generator = torch.Generator().manual_seed(0)
     x = torch.randint(-7, 8, (19, inputs), generator=generator, dtype=torch.int8)
     weight = IntegerWeight.from_values(torch.randint(-7, 8, (96, inputs), generator=generator, dtype=torch.int8), 4)
-    sums = backend.accumulate(x.to(device), IntegerWeight(weight.data.to(device), 4)).cpu()
+    sums = backend.accumulate(x.to(device), IntegerWeight(weight.data.to(device), 4), 4).cpu()
     wrong = int((sums != ReferenceBackend().accumulate(x, weight)).sum())
     return Check(f"integer sums of {backend.name}", wrong == 0, f"{wrong} of {sums.numel()} differ from the reference")
 

@@ -114,10 +114,11 @@ class QuantizedWeight:
 
 @dataclass(frozen=True)
 class QuantizedInput:
-    """values: int8 [M, K], M tokens. scale: float32 [M, 1], whatever the granularity."""
+    """values: int8 [M, K], M tokens, of as many bits. scale: float32 [M, 1], whatever the granularity."""
 
     values: Tensor
     scale: Tensor
+    bits: int = 8
 
     def dequantize(self) -> Tensor:
         """float32 [M, K]."""
@@ -170,7 +171,7 @@ def quantize_input(x: Tensor, spec: ActivationSpec, channel_scale: Tensor | None
     clip = spec.clip_ratio if spec.bits == 4 else 1.0
     scale = torch.ones_like(magnitude) if by_channel else _scale(magnitude * clip, spec.bits)
     values = _round(wide, scale, spec.bits)
-    return QuantizedInput(values, torch.where(magnitude.isfinite(), scale, torch.nan))
+    return QuantizedInput(values, torch.where(magnitude.isfinite(), scale, torch.nan), spec.bits)
 
 
 def channel_scale(magnitude: Tensor, bits: int) -> Tensor:

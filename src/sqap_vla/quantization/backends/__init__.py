@@ -28,10 +28,11 @@ class Backend(ABC):
         """Why it cannot run there; None if it can."""
 
     @abstractmethod
-    def accumulate(self, x: Tensor, weight: IntegerWeight) -> Tensor:
+    def accumulate(self, x: Tensor, weight: IntegerWeight, input_bits: int = 8) -> Tensor:
         """x int8 [M, K], weight [N, K] -> int32 [M, N], exactly x times the weight transposed.
 
-        x is in [-127, 127]; with IntegerWeight's limit on K no sum overflows.
+        x is in [-127, 127], with input_bits 4 in [-7, 7], which a backend may make use of. With IntegerWeight's limit
+        on K no sum overflows.
         """
 
     def quantize(self, x: Tensor, spec: ActivationSpec, channel_scale: Tensor | None = None) -> QuantizedInput:
@@ -53,13 +54,13 @@ class Backend(ABC):
         groups = weight_scale.shape[1]
         scales = weight_scale.float().t()  # [G, N]
         if groups == 1:
-            total = self.accumulate(x.values, weight).float().mul_(scales)  # [M, N]
+            total = self.accumulate(x.values, weight, x.bits).float().mul_(scales)  # [M, N]
         else:
             size = weight.inputs // groups
             total = torch.zeros(x.values.shape[0], weight.outputs, device=x.values.device)
             for group in range(groups):
                 start, stop = group * size, (group + 1) * size
-                sums = self.accumulate(x.values[:, start:stop], weight.columns(start, stop))
+                sums = self.accumulate(x.values[:, start:stop], weight.columns(start, stop), x.bits)
                 total += sums.float().mul_(scales[group])
         total.mul_(x.scale)
         if bias is not None:

@@ -45,7 +45,7 @@ class Int8Backend(Backend):
             return "int8 tensor cores came with compute capability 7.5"
         return None
 
-    def accumulate(self, x: Tensor, weight: IntegerWeight) -> Tensor:
+    def accumulate(self, x: Tensor, weight: IntegerWeight, input_bits: int = 8) -> Tensor:
         if x.device.type == "cpu" and not has_vnni():
             return exact_float_mm(x, weight)
         if weight.bits == 8:

@@ -17,5 +17,5 @@ class ReferenceBackend(Backend):
     def unavailable(self, device: torch.device) -> str | None:
         return None if device.type == "cpu" else f"torch multiplies no int32 matrices on {device.type}"
 
-    def accumulate(self, x: Tensor, weight: IntegerWeight) -> Tensor:
+    def accumulate(self, x: Tensor, weight: IntegerWeight, input_bits: int = 8) -> Tensor:
         return x.to(torch.int32) @ weight.values().to(torch.int32).t()  # [M, N]

@@ -14,6 +14,7 @@ import logging
 import torch
 
 from sqap_vla.quantization.backends import Backend
+from sqap_vla.quantization.backends.cuda_s4 import CudaS4Backend
 from sqap_vla.quantization.backends.int8 import Int8Backend
 from sqap_vla.quantization.backends.reference import ReferenceBackend
 from sqap_vla.quantization.backends.simd import SimdBackend
@@ -26,7 +27,7 @@ logger = logging.getLogger(__name__)
 AUTO = "auto"
 
 _REFERENCE = ReferenceBackend()
-_backends: list[Backend] = [TritonBackend(), SimdBackend(), Int8Backend(), _REFERENCE]  # fastest first
+_backends: list[Backend] = [CudaS4Backend(), TritonBackend(), SimdBackend(), Int8Backend(), _REFERENCE]  # fastest first
 
 
 class BackendError(RuntimeError):
@@ -85,7 +86,7 @@ def self_test(backend: Backend, device: torch.device) -> str | None:
         weight = IntegerWeight.from_values(_extreme_integers(weight_bits, (96, 192), generator), weight_bits)
         expected = _REFERENCE.accumulate(x, weight)
         try:
-            sums = backend.accumulate(x.to(device), IntegerWeight(weight.data.to(device), weight_bits))
+            sums = backend.accumulate(x.to(device), IntegerWeight(weight.data.to(device), weight_bits), input_bits)
         except (RuntimeError, NotImplementedError) as error:
             return f"fails on w{weight_bits}a{input_bits}: {error}"
         wrong = int((sums.cpu() != expected).sum())

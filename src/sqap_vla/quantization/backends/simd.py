@@ -52,7 +52,7 @@ class SimdBackend(Backend):
         """What it was compiled for, such as 'AVX2'. Raises BuildError if it cannot be compiled."""
         return self._library.sqap_isa().decode()
 
-    def accumulate(self, x: Tensor, weight: IntegerWeight) -> Tensor:
+    def accumulate(self, x: Tensor, weight: IntegerWeight, input_bits: int = 8) -> Tensor:
         sums = torch.empty(x.shape[0], weight.outputs, dtype=torch.int32)
         x = _rows(x)
         data = _rows(weight.data)

@@ -42,7 +42,7 @@ class TritonBackend(Backend):
             return f"the package triton cannot be imported: {error}"
         return None
 
-    def accumulate(self, x: Tensor, weight: IntegerWeight) -> Tensor:
+    def accumulate(self, x: Tensor, weight: IntegerWeight, input_bits: int = 8) -> Tensor:
         sums = torch.empty(x.shape[0], weight.outputs, dtype=torch.int32, device=x.device)
         _kernels().launch_gemm(sums, x, weight, None, None, None)
         return sums
@@ -51,7 +51,7 @@ class TritonBackend(Backend):
         if spec.granularity is Granularity.TENSOR:
             return super().quantize(x, spec, channel_scale)
         rows = x.reshape(-1, x.shape[-1])
-        return QuantizedInput(*_kernels().launch_quantize(rows, spec.bits, spec.clip_ratio, channel_scale))
+        return QuantizedInput(*_kernels().launch_quantize(rows, spec.bits, spec.clip_ratio, channel_scale), spec.bits)
 
     def linear(
         self,
