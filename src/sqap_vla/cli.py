@@ -54,9 +54,9 @@ def _add_demo(commands: argparse._SubParsersAction) -> None:
     )
     demo.add_argument("--seconds", type=_seconds, default=60.0, help="how long to run [s]; default 60")
     demo.add_argument("--out", type=Path, default=Path("out"), help="directory for pictures and report; default out")
-    demo.add_argument("--seed", type=int, default=0, help="seed of weights and scene; default 0")
+    demo.add_argument("--seed", type=int, default=0, help="seed of the scene; default 0")
     demo.add_argument("--method", choices=METHODS, default="sqap", help="token selection; default sqap")
-    demo.add_argument("--instruction", default="pick up the red cube", help="the task in words")
+    demo.add_argument("--instruction", default="", help="the task in words; default: another cube in each episode")
     demo.set_defaults(run=_demo)
 
 

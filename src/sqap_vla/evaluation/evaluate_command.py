@@ -13,6 +13,7 @@ import yaml
 from sqap_vla.evaluation.evaluate import Evaluation, evaluate
 from sqap_vla.runtime.method import METHODS
 from sqap_vla.sim import FAMILIES, SCENARIOS
+from sqap_vla.training.shipped import SHIPPED_POLICY
 
 DESCRIPTION = (
     "Runs the policy on the simulated tabletop, episode by episode, and says how often it does the task. The simulator "
@@ -21,7 +22,12 @@ DESCRIPTION = (
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("--checkpoint", type=Path, required=True, help="CogACT checkpoint directory, or an artifact")
+    parser.add_argument(
+        "--checkpoint",
+        type=Path,
+        default=SHIPPED_POLICY,
+        help="CogACT checkpoint directory, or an artifact; default: the policy that comes with the package",
+    )
     parser.add_argument("--task", choices=FAMILIES, default="pick", help="family of tasks; default pick")
     parser.add_argument(
         "--scenario", choices=SCENARIOS, default="visual_matching", help="how it looks; default visual_matching"

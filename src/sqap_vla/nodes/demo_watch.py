@@ -41,7 +41,7 @@ class Watch(Node):
         episode = self.episode
         lines = [f"{elapsed_s:5.0f} / {seconds:.0f} s   {len(self._recorder)} chunks, {self._twists} twist commands",
                  f"episode {episode.get('episode', '-')}: '{episode.get('instruction', '')}', {episode.get('state', 'starting')}, "
-                 f"step {episode.get('steps', 0)}, successes {episode.get('successes', 0)} (untrained policy)"]
+                 f"step {episode.get('steps', 0)}, successes {episode.get('successes', 0)}"]
         return lines + [f"  {LEVELS[s.level]} {s.name.removeprefix('sqap_vla: '):12s} {s.message}" for s in self._diagnostics]
 
     def _on_image(self, msg: Image) -> None:
