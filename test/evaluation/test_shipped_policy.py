@@ -1,0 +1,55 @@
+# Copyright 2026 The sqap_vla Authors
+# SPDX-License-Identifier: Apache-2.0
+"""The policy that comes with the package does its task, compressed; and it listens to the sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from sqap_vla.evaluation.closed_loop import PolicyDriver, RobotSettings, run_episode
+from sqap_vla.quantization.linear import QuantizedLinear
+from sqap_vla.runtime.engine import Engine
+from sqap_vla.runtime.method import make_method
+from sqap_vla.runtime.opening import open_engine
+from sqap_vla.sim import EnvironmentConfig, TabletopEnv
+from sqap_vla.training.shipped import SHIPPED_POLICY
+
+OPTIONS = {"family": "pick", "scenario": "visual_matching"}
+OTHER = {"red": "green", "green": "blue", "blue": "red"}
+
+
+@pytest.fixture(scope="module")
+def engine() -> Engine:
+    settings = RobotSettings()
+    engine = open_engine(
+        str(SHIPPED_POLICY), make_method("sqap"), unnorm_key=settings.unnorm_key, step_s=settings.step_s
+    )
+    assert any(isinstance(module, QuantizedLinear) for module in engine.model.modules()), "W4A4"
+    return engine
+
+
+@pytest.fixture(scope="module")
+def env() -> Iterator[TabletopEnv]:
+    env = TabletopEnv(EnvironmentConfig(observe_rgb=False))
+    yield env
+    env.close()
+
+
+def test_it_picks_up_the_named_cube_in_four_of_five_episodes(engine: Engine, env: TabletopEnv):
+    driver = PolicyDriver(engine)
+    results = [run_episode(env, driver, seed, OPTIONS) for seed in range(20)]
+    assert sum(result.success for result in results) >= 16
+    assert {result.instruction for result in results} == {f"pick up the {colour} cube" for colour in OTHER}
+
+
+def test_told_the_name_of_another_cube_it_leaves_this_one(engine: Engine, env: TabletopEnv):
+    """The same scenes that it does when told the right name."""
+    successes = 0
+    for seed in range(4):
+        env.reset(seed=seed, options=OPTIONS)
+        colour = env.task.instruction.split()[-2]
+        said = env.task.instruction.replace(colour, OTHER[colour])
+        successes += run_episode(env, PolicyDriver(engine, instruction=said), seed, OPTIONS).success
+    assert successes <= 1
