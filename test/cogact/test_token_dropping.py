@@ -40,13 +40,12 @@ def test_kept_tokens_keep_their_positions():
     rope = rotary_tables(torch.arange(30)[None], decoder.config.head_dim, decoder.config.rope_theta, torch.float32)
     x = embeds
     for layer in decoder.layers:
-        attention = layer.self_attn
-        q, k, v = attention.qkv(layer.input_layernorm(x), rope)
+        q, k, v = layer.qkv(x, rope)
         k, v = (t.repeat_interleave(q.shape[1] // t.shape[1], dim=1) for t in (k, v))
         out = torch.nn.functional.scaled_dot_product_attention(
             q, k, v, attn_mask=mask | torch.eye(30, dtype=torch.bool)
         )
-        x = x + attention.o_proj(out.transpose(1, 2).flatten(2))
+        x = x + layer.self_attn.o_proj(out.transpose(1, 2).flatten(2))
         x = x + layer.mlp(layer.post_attention_layernorm(x))
     close(pruned, decoder.norm(x)[:, -1].numpy(), 1e-5)
 

@@ -42,7 +42,7 @@ def written_out(
         values.append(v)
         shared = (share_heads(t, q.shape[1]) for t in (k, v))
         out = F.scaled_dot_product_attention(q, *shared, is_causal=True)
-        x = layer.finish(x, layer.self_attn.o_proj(out.transpose(1, 2).flatten(2)))
+        x = layer.finish(x, out.transpose(1, 2).flatten(2))
     return decoder.norm(x)[:, -1], keys, values
 
 

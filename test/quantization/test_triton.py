@@ -14,10 +14,12 @@ from sqap_vla.pruning.sampling import farthest_point_sampling
 from sqap_vla.quantization.backends.reference import ReferenceBackend
 from sqap_vla.quantization.backends.registry import self_test
 from sqap_vla.quantization.backends.triton_w4a4 import TritonBackend
+from sqap_vla.quantization.online import InputRotation
 from sqap_vla.quantization.packing import IntegerWeight
 from sqap_vla.quantization.quantizer import (
     ActivationSpec,
     Granularity,
+    QuantizedInput,
     WeightSpec,
     largest,
     quantize_input,
@@ -84,6 +86,8 @@ def test_activations_are_quantized_as_the_definition_says(dtype, bits, granulari
     spec = ActivationSpec(bits, granularity, 1.0)
     scale = torch.rand(172) + 0.5 if granularity is Granularity.CHANNEL else None
     expected, made = quantize_input(x, spec, scale), TRITON.quantize(x, spec, scale)
+    assert made.planar == (bits == 4 and granularity is not Granularity.TENSOR)
+    made = made.in_order()
     assert torch.equal(made.values, expected.values)
     assert torch.equal(made.scale, expected.scale)
 
@@ -92,10 +96,97 @@ def test_clipped_and_not_finite_tokens():
     x = torch.randn(4, 64)
     x[1, 3], x[2, 4] = torch.nan, torch.inf
     spec = ActivationSpec(4, Granularity.TOKEN, 0.8)
-    expected, made = quantize_input(x, spec), TRITON.quantize(x, spec)
+    expected, made = quantize_input(x, spec), TRITON.quantize(x, spec).in_order()
     assert made.scale.isnan().flatten().tolist() == [False, True, True, False]
     assert torch.equal(made.values[[0, 3]], expected.values[[0, 3]])
     assert torch.equal(made.scale[[0, 3]], expected.scale[[0, 3]])
+
+
+@pytest.mark.parametrize("splits", [1, 3])
+@pytest.mark.parametrize("planar", [False, True])
+def test_a_product_in_parts_with_a_residual_equals_the_reference(planar, splits):
+    from sqap_vla.quantization.backends.triton_kernels import Tiling, launch_gemm
+
+    torch.manual_seed(0)
+    quantized = quantize_weight(torch.randn(70, 288), WeightSpec(4))
+    weight, x = IntegerWeight.from_values(quantized.values, 4), quantize_input(torch.randn(37, 288), ActivationSpec(4))
+    residual = torch.randn(37, 70)
+    expected = ReferenceBackend().linear(x, weight, quantized.scale, residual=residual)
+    values = torch.cat([x.values[:, ::2], x.values[:, 1::2]], dim=1) if planar else x.values
+    made = torch.full_like(expected, torch.nan)
+    tiling = Tiling(32, 32, 32, splits)
+    launch_gemm(made, values, weight, x.scale, quantized.scale, None, residual, planar, tiling)
+    assert torch.equal(made, expected)
+
+
+@pytest.mark.parametrize("rows", [1, 17, 186])
+def test_a_chosen_tiling_covers_the_product_and_splits_no_more_than_it_must(rows):
+    from sqap_vla.quantization.backends.triton_kernels import choose_tiling
+
+    for outputs, columns in ((4096, 2048), (12288, 2048), (22016, 2048), (4096, 5504), (48, 24)):
+        tiling = choose_tiling(rows, outputs, columns, 132)
+        assert tiling.m >= 16 and tiling.splits * 2 * tiling.k <= max(columns, 2 * tiling.k)
+
+
+def close_integers(made: QuantizedInput, expected: QuantizedInput, dtype: torch.dtype = torch.float32) -> None:
+    """Sums are added in another order, so a value on the edge between two integers may fall to either side. In the
+    interpreter bfloat16 is cut off, not rounded: many values do."""
+    made = made.in_order()
+    apart = (made.values.int() - expected.values.int()).abs()
+    exact = dtype == torch.float32
+    assert apart.max() <= (1 if exact else 3) and (apart > 0).float().mean() < (0.01 if exact else 0.4)
+    torch.testing.assert_close(made.scale, expected.scale, rtol=1e-5 if exact else 2e-2, atol=0)
+    assert made.bits == expected.bits
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_norm_and_quantization_in_one_kernel_equal_the_steps(dtype, bits):
+    torch.manual_seed(0)
+    x, gain = (3 * torch.randn(2, 5, 172)).to(dtype), (1 + 0.1 * torch.randn(172)).to(dtype)
+    arguments = (x, gain, 1e-5, ActivationSpec(bits, Granularity.TOKEN, 0.8))
+    close_integers(TRITON.norm_quantize(*arguments), ReferenceBackend().norm_quantize(*arguments), dtype)
+
+
+# 11008 is 172 * 64 and 5120 is 20 * 256: left factors that are no powers of two. (32, 128) is across heads.
+@pytest.mark.parametrize("rotation", [(256, 1), (64, 1), (344, 1), (5120, 1), (11008, 1), (32, 128), (2, 16)], ids=str)
+@pytest.mark.parametrize("gated", [False, True])
+def test_rotation_and_quantization_in_one_kernel_equal_the_steps(gated, rotation):
+    rotation, spec = InputRotation(*rotation), ActivationSpec(4, Granularity.TOKEN, 0.8)
+    width = rotation.size * rotation.stride
+    x = torch.randn(2, 3, 2 * width if gated else width, generator=torch.Generator().manual_seed(0))
+    if width == 11008:
+        x = x[:1, :2]
+    step = "gate_rotate_quantize" if gated else "rotate_quantize"
+    made = getattr(TRITON, step)(x, rotation, spec)
+    close_integers(made, getattr(ReferenceBackend(), step)(x, rotation, spec))
+    assert made.planar
+
+
+def test_a_transform_in_blocks_is_left_to_the_steps():
+    x, spec = torch.randn(3, 48 + 2), ActivationSpec(4)
+    expected = ReferenceBackend().rotate_quantize(x, InputRotation(50), spec)
+    made = TRITON.rotate_quantize(x, InputRotation(50), spec)
+    assert torch.equal(made.in_order().values, expected.values)
+
+
+def test_not_finite_tokens_stay_not_finite_through_a_rotation():
+    x = torch.randn(3, 256)
+    x[1, 3] = torch.nan
+    made = TRITON.rotate_quantize(x, InputRotation(256), ActivationSpec(4))
+    assert made.scale.isnan().flatten().tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_rotary_positions_in_one_kernel_equal_the_steps(batch):
+    from sqap_vla.cogact.llama import rotary_heads, rotary_tables
+    from sqap_vla.cogact.rotary_kernel import rotary_heads_kernel
+
+    torch.manual_seed(0)
+    y, rope = torch.randn(batch, 9, (4 + 2 * 2) * 16), rotary_tables(torch.arange(9)[None], 16, 1e4, torch.float32)
+    rope = tuple(table.expand(batch, -1, -1) for table in rope)
+    expected = torch.cat(rotary_heads(y, rope, 4, 2), dim=1)
+    torch.testing.assert_close(rotary_heads_kernel(y, *rope, 6), expected)
 
 
 @pytest.mark.parametrize("grid", [4, 16])

@@ -16,7 +16,7 @@ Source: transformers/models/llama/modeling_llama.py.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -140,17 +140,28 @@ class DecoderLayer(nn.Module):
         """The layer's output for the last token alone, [B, 1, D]."""
         last = last_index[:, None]
         if reuse is None:
-            attention = self.self_attn.attend_last(self.input_layernorm(x), rope, last_index)
+            attention = self.self_attn.attend(*self.qkv_last(x, rope, last), visible_mask(last_index, x.shape[1]))
         else:  # the next frame's choice wants this layer's whole attention, too
             attention = take_tokens(self._attention(x, rope, index, reuse), last)
         return self.finish(take_tokens(x, last), attention)
 
     def qkv(self, x: Tensor, rope: RotaryTables) -> tuple[Tensor, Tensor, Tensor]:
-        return self.self_attn.qkv(self.input_layernorm(x), rope)
+        """x [B, T, D] -> rotated q [B, H, T, d], rotated k [B, KV, T, d], v [B, KV, T, d]."""
+        attention, normed = self.self_attn, self.input_layernorm(x)
+        q = rotate(attention.heads(attention.q_proj(normed)), rope)
+        k = rotate(attention.heads(attention.k_proj(normed)), rope)
+        return q, k, attention.heads(attention.v_proj(normed))
+
+    def qkv_last(self, x: Tensor, rope: RotaryTables, last: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """As `qkv`, but q only of the tokens `last` [B, 1]: [B, H, 1, d]."""
+        attention, normed = self.self_attn, self.input_layernorm(x)
+        q = rotate(attention.heads(attention.q_proj(take_tokens(normed, last))), take_rope(rope, last))
+        k = rotate(attention.heads(attention.k_proj(normed)), rope)
+        return q, k, attention.heads(attention.v_proj(normed))
 
     def finish(self, x: Tensor, attention: Tensor) -> Tensor:
-        """Residual and MLP after attention."""
-        x = x + attention
+        """What comes after attention [B, n, D]: its output projection, residual, MLP."""
+        x = x + self.self_attn.o_proj(attention)
         return x + self.mlp(self.post_attention_layernorm(x))
 
     def _attention(self, x: Tensor, rope: RotaryTables, index: int, reuse: TokenReuse | None) -> Tensor:
@@ -174,29 +185,14 @@ class LlamaAttention(nn.Module):
         self.v_proj = nn.Linear(config.hidden_size, kv_dim, bias=False)
         self.o_proj = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
 
-    def qkv(self, x: Tensor, rope: RotaryTables) -> tuple[Tensor, Tensor, Tensor]:
-        """x [B, T, D] -> rotated q [B, H, T, d], rotated k [B, KV, T, d], v [B, KV, T, d]."""
-        q = rotate(self._heads(self.q_proj(x)), rope)
-        k = rotate(self._heads(self.k_proj(x)), rope)
-        return q, k, self._heads(self.v_proj(x))
-
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Output of the tokens in q, [B, n, D]. mask: bool [B, 1, n, T], what each sees; None is causal, n = T."""
+        """Values mixed for the tokens in q, heads side by side, before o_proj: [B, n, D]. mask: bool [B, 1, n, T], what
+        each sees; None is causal, n = T."""
         k, v = share_heads(k, q.shape[1]), share_heads(v, q.shape[1])  # [B, H, T, d]
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None)  # [B, H, n, d]
-        return self.o_proj(out.transpose(1, 2).flatten(2))  # [B, n, D]
+        return out.transpose(1, 2).flatten(2)
 
-    def attend_last(self, x: Tensor, rope: RotaryTables, last_index: Tensor) -> Tensor:
-        """Normed x [B, T, D] -> attention output of the last token [B, 1, D]."""
-        last = last_index[:, None]  # [B, 1]
-        q = rotate(self._heads(self.q_proj(take_tokens(x, last))), take_rope(rope, last))  # [B, H, 1, d]
-        k = share_heads(rotate(self._heads(self.k_proj(x)), rope), q.shape[1])  # [B, H, T, d]
-        v = share_heads(self._heads(self.v_proj(x)), q.shape[1])  # [B, H, T, d]
-        visible = visible_mask(last_index, x.shape[1])  # [B, 1, 1, T]
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=visible)  # [B, H, 1, d]
-        return self.o_proj(out.transpose(1, 2).flatten(2))  # [B, 1, D]
-
-    def _heads(self, x: Tensor) -> Tensor:
+    def heads(self, x: Tensor) -> Tensor:
         return x.unflatten(2, (-1, self.head_dim)).transpose(1, 2)  # [B, heads, T, d]
 
 
@@ -250,6 +246,27 @@ def rotate(x: Tensor, rope: RotaryTables) -> Tensor:
     cos, sin = (table[:, None] for table in rope)  # [B, 1, T, d]
     low, high = x.chunk(2, dim=-1)
     return x * cos + torch.cat([-high, low], dim=-1) * sin
+
+
+def rotary_heads(y: Tensor, rope: RotaryTables, heads: int, kv_heads: int) -> tuple[Tensor, Tensor, Tensor]:
+    """q, k and v side by side [B, T, (heads + 2 kv_heads) d] -> rotated q [B, heads, T, d], rotated k [B, kv_heads, T,
+    d], v. On CUDA with Triton in one launch."""
+    half = rope[0].shape[-1] // 2
+    if y.is_cuda and half & (half - 1) == 0 and (kernel := _rotary_kernel()) is not None:
+        every = kernel(y, *rope, heads + kv_heads)  # [B, heads + 2 kv_heads, T, d]
+        return every.split([heads, kv_heads, kv_heads], dim=1)
+    every = y.unflatten(2, (heads + 2 * kv_heads, -1)).transpose(1, 2)
+    q, k, v = every.split([heads, kv_heads, kv_heads], dim=1)
+    return rotate(q, rope), rotate(k, rope), v
+
+
+@functools.lru_cache(maxsize=1)
+def _rotary_kernel() -> Callable[[Tensor, Tensor, Tensor, int], Tensor] | None:
+    try:
+        from sqap_vla.cogact.rotary_kernel import rotary_heads_kernel
+    except ImportError:  # Triton comes with CUDA builds of torch for Linux, and with no other
+        return None
+    return rotary_heads_kernel
 
 
 def share_heads(kv: Tensor, num_heads: int) -> Tensor:

@@ -114,15 +114,29 @@ class QuantizedWeight:
 
 @dataclass(frozen=True)
 class QuantizedInput:
-    """values: int8 [M, K], M tokens, of as many bits. scale: float32 [M, 1], whatever the granularity."""
+    """values: int8 [M, K], M tokens, of as many bits. scale: float32 [M, 1], whatever the granularity. planar: the even
+    columns of `values` come first, then the odd ones, as a product with packed nibbles likes to read them.
+    """
 
     values: Tensor
     scale: Tensor
     bits: int = 8
+    planar: bool = False
+
+    def in_order(self) -> QuantizedInput:
+        """The same with its columns as they were."""
+        if not self.planar:
+            return self
+        even, odd = self.values.chunk(2, dim=1)
+        return QuantizedInput(torch.stack([even, odd], dim=-1).flatten(1), self.scale, self.bits)
+
+    def rows(self, index: Tensor) -> QuantizedInput:
+        """Some of its tokens, int64 [n]."""
+        return QuantizedInput(self.values[index], self.scale[index], self.bits, self.planar)
 
     def dequantize(self) -> Tensor:
         """float32 [M, K]."""
-        return self.values.float() * self.scale
+        return self.in_order().values.float() * self.scale
 
 
 def largest(bits: int) -> int:

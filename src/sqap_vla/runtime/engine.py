@@ -21,6 +21,7 @@ from sqap_vla.cogact.normalization import ActionStatistics
 from sqap_vla.cogact.preprocess import resize
 from sqap_vla.cogact.prompt import Tokenizer
 from sqap_vla.pruning.ring import Ring, ring_from_geometry
+from sqap_vla.quantization.joined import join_layers
 from sqap_vla.quantization.linear import QuantizedLinear
 from sqap_vla.quantization.quantizer import Granularity
 from sqap_vla.runtime.captured import cuda_marks
@@ -56,6 +57,7 @@ class Engine:
         method.check_fits(model.config.decoder.num_layers)
         if method.reduction is not None:
             model = method.reduction.apply(model, tokenizer)
+        model = join_layers(model)
         self.model, self.tokenizer, self.statistics, self.method = model, tokenizer, statistics, method
         self.step_s, self.seed, self.ddim_steps, self.cfg_scale = step_s, seed, ddim_steps, cfg_scale
         self._captured = captured

@@ -4,7 +4,8 @@
 
 A backend multiplies integers exactly: `accumulate` gives the int32 sums, and they are the same to the last bit in all
 of them. Everything else is shared, in `Backend.linear`: the sums become float32 and are multiplied by the scales, in
-one order, then the bias is added. A backend whose kernel does that on the fly overrides `linear` too.
+one order, then bias and residual are added. A backend whose kernel does that on the fly overrides `linear` too, and one
+that normalises or rotates in the kernel that quantizes overrides those.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
+from sqap_vla.quantization.online import InputRotation
 from sqap_vla.quantization.packing import IntegerWeight
 from sqap_vla.quantization.quantizer import ActivationSpec, QuantizedInput, quantize_input
 
@@ -39,6 +42,21 @@ class Backend(ABC):
         """Activations [..., K] as integers: quantizer.quantize_input, or a kernel that does the same."""
         return quantize_input(x, spec, channel_scale)
 
+    def norm_quantize(self, x: Tensor, gain: Tensor, eps: float, spec: ActivationSpec) -> QuantizedInput:
+        """RMSNorm of [..., K], then `quantize`. gain: [K]."""
+        wide = x.float()
+        wide = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)
+        return self.quantize(wide.to(x.dtype) * gain, spec)
+
+    def rotate_quantize(self, x: Tensor, rotation: InputRotation, spec: ActivationSpec) -> QuantizedInput:
+        """The transform of [..., K], then `quantize`."""
+        return self.quantize(rotation(x), spec)
+
+    def gate_rotate_quantize(self, x: Tensor, rotation: InputRotation, spec: ActivationSpec) -> QuantizedInput:
+        """silu(gate) * up of [..., 2 K], where they lie side by side, then `rotate_quantize`."""
+        gate, up = x.chunk(2, dim=-1)
+        return self.rotate_quantize(F.silu(gate) * up, rotation, spec)
+
     def linear(
         self,
         x: QuantizedInput,
@@ -46,11 +64,14 @@ class Backend(ABC):
         weight_scale: Tensor,
         bias: Tensor | None = None,
         dtype: torch.dtype = torch.float32,
+        residual: Tensor | None = None,
     ) -> Tensor:
-        """x [M, K], weight [N, K], its scales [N, G], bias [N] -> [M, N] of `dtype`, computed in float32.
+        """x [M, K], weight [N, K], its scales [N, G], bias [N], residual [M, N] -> [M, N] of `dtype`, computed in
+        float32.
 
         With groups, each has its accumulators, and their scaled sums are added in order.
         """
+        x = x.in_order()
         groups = weight_scale.shape[1]
         scales = weight_scale.float().t()  # [G, N]
         if groups == 1:
@@ -65,4 +86,6 @@ class Backend(ABC):
         total.mul_(x.scale)
         if bias is not None:
             total += bias
+        if residual is not None:
+            total += residual
         return total.to(dtype)

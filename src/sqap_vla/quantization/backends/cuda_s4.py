@@ -21,6 +21,7 @@ from sqap_vla.quantization.backends import Backend
 from sqap_vla.quantization.backends.compiled import BuildError, build, find_compiler
 from sqap_vla.quantization.backends.int8 import Int8Backend
 from sqap_vla.quantization.backends.triton_w4a4 import TritonBackend
+from sqap_vla.quantization.online import InputRotation
 from sqap_vla.quantization.packing import IntegerWeight
 from sqap_vla.quantization.quantizer import ActivationSpec, QuantizedInput
 
@@ -78,6 +79,15 @@ class CudaS4Backend(Backend):
     def quantize(self, x: Tensor, spec: ActivationSpec, channel_scale: Tensor | None = None) -> QuantizedInput:
         return _other(x.device).quantize(x, spec, channel_scale)
 
+    def norm_quantize(self, x: Tensor, gain: Tensor, eps: float, spec: ActivationSpec) -> QuantizedInput:
+        return _other(x.device).norm_quantize(x, gain, eps, spec)
+
+    def rotate_quantize(self, x: Tensor, rotation: InputRotation, spec: ActivationSpec) -> QuantizedInput:
+        return _other(x.device).rotate_quantize(x, rotation, spec)
+
+    def gate_rotate_quantize(self, x: Tensor, rotation: InputRotation, spec: ActivationSpec) -> QuantizedInput:
+        return _other(x.device).gate_rotate_quantize(x, rotation, spec)
+
     def linear(
         self,
         x: QuantizedInput,
@@ -85,15 +95,16 @@ class CudaS4Backend(Backend):
         weight_scale: Tensor,
         bias: Tensor | None = None,
         dtype: torch.dtype = torch.float32,
+        residual: Tensor | None = None,
     ) -> Tensor:
         if not self._fits(x.values, weight, x.bits):
-            return _other(x.values.device).linear(x, weight, weight_scale, bias, dtype)
+            return _other(x.values.device).linear(x, weight, weight_scale, bias, dtype, residual)
         if weight_scale.shape[1] > 1 or dtype not in (torch.float32, torch.bfloat16):
-            return super().linear(x, weight, weight_scale, bias, dtype)
+            return super().linear(x, weight, weight_scale, bias, dtype, residual)
         y = torch.empty(x.values.shape[0], weight.outputs, dtype=dtype, device=x.values.device)
         scales = (x.scale.float().contiguous(), weight_scale.float().contiguous())
         self._launch(x.values, weight, y, *scales, None if bias is None else bias.float().contiguous())
-        return y
+        return y if residual is None else y.add_(residual)
 
     def _fits(self, x: Tensor, weight: IntegerWeight, input_bits: int) -> bool:
         aligned = weight.data.stride(0) % 16 == 0 and weight.data.data_ptr() % 16 == 0
@@ -148,5 +159,5 @@ def _multiprocessors(device: torch.device) -> int:
 @functools.lru_cache(maxsize=16)
 def _other(device: torch.device) -> Backend:
     """What runs what this does not."""
-    candidates = (TritonBackend(), Int8Backend())
+    candidates = (TritonBackend(planar=False), Int8Backend())
     return next(backend for backend in candidates if backend.unavailable(device) is None)

@@ -69,9 +69,10 @@ class SimdBackend(Backend):
         weight_scale: Tensor,
         bias: Tensor | None = None,
         dtype: torch.dtype = torch.float32,
+        residual: Tensor | None = None,
     ) -> Tensor:
         if weight_scale.shape[1] > 1 or dtype not in (torch.float32, torch.bfloat16):
-            return super().linear(x, weight, weight_scale, bias, dtype)
+            return super().linear(x, weight, weight_scale, bias, dtype, residual)
         y = torch.empty(x.values.shape[0], weight.outputs, dtype=dtype)
         values, data, input_scale = _rows(x.values), _rows(weight.data), x.scale.float().contiguous()
         scale = weight_scale.float().contiguous()
@@ -81,7 +82,7 @@ class SimdBackend(Backend):
             *values.shape, data.data_ptr(), data.stride(0), scale.data_ptr(),
             None if bias is None else bias.data_ptr(), weight.outputs, weight.bits,
         )  # fmt: skip
-        return y
+        return y if residual is None else y.add_(residual)
 
     @functools.cached_property
     def _library(self) -> ctypes.CDLL:
