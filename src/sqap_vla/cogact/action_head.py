@@ -11,6 +11,7 @@ Source: action_model/models.py (modified from facebookresearch/DiT), action_mode
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -65,6 +66,7 @@ class Sampler:
         self.net, self.schedule = net, ddim_schedule(ddim_steps)
         self.cfg_scale, self.cache_interval = cfg_scale, cache_interval
         device = net.positional_embedding.device
+        self._run_blocks = _kernels_for(net) or net.run_blocks
         with torch.no_grad():
             self._timesteps = net.t_embedder(torch.as_tensor(self.schedule.timesteps, device=device))  # [S, D]
             self._unconditional = net.z_embedder(net.z_embedder.uncondition)  # [1, D]
@@ -85,7 +87,7 @@ class Sampler:
             embedded = net.embed(torch.cat([x, x]) if guided else x, t_emb[level] + z_emb)
             step = len(schedule.timesteps) - 1 - level
             if step % cache_interval == 0:
-                hidden = net.run_blocks(embedded)
+                hidden = self._run_blocks(embedded)
                 added = hidden - embedded
             else:
                 hidden = embedded + added
@@ -96,6 +98,17 @@ class Sampler:
             return unconditional + cfg_scale * (conditional - unconditional)
 
         return list(ddim_trajectory(predict_noise, noise, schedule))
+
+
+def _kernels_for(net: DiT) -> Callable[[Tensor], Tensor] | None:
+    """DiT.run_blocks in few kernels, where there is Triton, which comes with CUDA builds of torch for Linux."""
+    if net.positional_embedding.device.type != "cuda":
+        return None
+    try:
+        from sqap_vla.cogact import head_kernels
+    except ImportError:
+        return None
+    return (lambda x: head_kernels.run_blocks(net.blocks, x)) if head_kernels.fits(net.blocks) else None
 
 
 class DiT(nn.Module):

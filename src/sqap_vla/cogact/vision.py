@@ -28,10 +28,25 @@ class VisionBackbone(nn.Module):
         super().__init__()
         self.dino_featurizer = VisionTransformer(dino)
         self.siglip_featurizer = VisionTransformer(siglip)
+        self._aside: torch.cuda.Stream | None = None
 
     def forward(self, dino: Tensor, siglip: Tensor) -> Tensor:
-        """Pictures [B, 3, 224, 224], normalised for each tower -> features [B, N, D_dino + D_siglip]."""
-        return torch.cat([self.dino_featurizer(dino), self.siglip_featurizer(siglip)], dim=2)
+        """Pictures [B, 3, 224, 224], normalised for each tower -> features [B, N, D_dino + D_siglip].
+
+        On CUDA the towers run side by side: for one picture neither fills a GPU.
+        """
+        if not dino.is_cuda or torch.is_grad_enabled():
+            return torch.cat([self.dino_featurizer(dino), self.siglip_featurizer(siglip)], dim=2)
+        if self._aside is None:
+            self._aside = torch.cuda.Stream(dino.device)
+        here, aside = torch.cuda.current_stream(dino.device), self._aside
+        # Each stream waits for the other before it goes on, so what one allocates is never handed on too early.
+        aside.wait_stream(here)
+        with torch.cuda.stream(aside):
+            other = self.siglip_featurizer(siglip)
+        features = self.dino_featurizer(dino)
+        here.wait_stream(aside)
+        return torch.cat([features, other], dim=2)
 
 
 class VisionTransformer(nn.Module):
