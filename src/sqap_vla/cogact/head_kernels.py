@@ -3,13 +3,19 @@
 """A DiT block in five GPU kernels, for the few rows that denoising one chunk has.
 
 As separate operations a block is a dozen launches of a few microseconds each, twelve blocks and ten steps long, while
-the weights of a block take only 10 us to read. Here the LayerNorm is computed where its rows are read, and bias, GELU
-and residual where a product's rows are written. Products are in float32, in three parts of TF32. A product with few
-outputs is split over its inputs; each part has its place, and the last one to come adds them up in order, so the result
-is the same every time.
+the weights of a block take only 10 us to read. Here a product's bias, GELU and residual are added where its rows are
+written, and the LayerNorm before it (without weights) as well:
+
+    norm(x) w^t = (x w^t - mean(x) sum(w)) / std(x)
+
+with mean, std and the sums of w's rows gathered on the way. Products are in float32, in three parts of TF32. A product
+with few outputs is split over its inputs; each part has its place, and the last one to come adds them up in order, so
+the result is the same every time.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 import triton
@@ -18,8 +24,21 @@ from torch import Tensor, nn
 
 from sqap_vla.cogact.layers import SelfAttention
 
-_BLOCK_N, _BLOCK_K, _PROGRAMS = 32, 64, 96  # outputs and inputs at a time; about as many programs fill a GPU
 _LARGEST_ROWS = 64
+_PROGRAMS = 96  # as many are enough to read weights as fast as a GPU can
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """n, k: outputs and inputs at a time."""
+
+    n: int = 32
+    k: int = 64
+    warps: int = 4
+    stages: int = 3
+
+
+TILING = Tiling()
 
 
 @triton.jit
@@ -36,16 +55,10 @@ def _linear(
     k = tl.arange(0, BLOCK_K)
     x_row = x_ptr + m[None, :] * INPUTS
     in_rows, in_outputs = m[None, :] < rows, n[:, None] < outputs
-    if NORM:
-        total = tl.zeros((BLOCK_M,), dtype=tl.float32)
-        squares = tl.zeros((BLOCK_M,), dtype=tl.float32)
-        for start in range(0, INPUTS, BLOCK_K):
-            x = tl.load(x_row + start + k[:, None], mask=in_rows, other=0.0)  # [K, M]
-            total += tl.sum(x, 0)
-            squares += tl.sum(x * x, 0)
-        mean = total / INPUTS
-        rstd = tl.math.rsqrt(squares / INPUTS - mean * mean + eps)
     sums = tl.zeros((BLOCK_N, BLOCK_M), dtype=tl.float32)
+    total = tl.zeros((BLOCK_M,), dtype=tl.float32)
+    squares = tl.zeros((BLOCK_M,), dtype=tl.float32)
+    w_total = tl.zeros((BLOCK_N,), dtype=tl.float32)
     share: tl.constexpr = INPUTS // SPLITS
     first = tl.program_id(2) * share
     for start in range(0, share, BLOCK_K):
@@ -53,8 +66,14 @@ def _linear(
         w = tl.load(w_ptr + n[:, None] * INPUTS + column[None, :], mask=in_outputs, other=0.0)  # [N, K]
         x = tl.load(x_row + column[:, None], mask=in_rows, other=0.0)  # [K, M]
         if NORM:
-            x = (x - mean[None, :]) * rstd[None, :]
+            total += tl.sum(x, 0)
+            squares += tl.sum(x * x, 0)
+            w_total += tl.sum(w, 1)
         sums = tl.dot(w, x, sums, input_precision="tf32x3")
+    if NORM:
+        mean = total / INPUTS
+        rstd = tl.math.rsqrt(squares / INPUTS - mean * mean + eps)
+        sums = (sums - w_total[:, None] * mean[None, :]) * rstd[None, :]
     inside = in_rows & in_outputs
     at = m[None, :] * outputs + n[:, None]
     last = True
@@ -100,16 +119,21 @@ def _attention(
 
 
 def linear(
-    x: Tensor, layer: nn.Linear, eps: float | None = None, gelu: bool = False, residual: Tensor | None = None
+    x: Tensor,
+    layer: nn.Linear,
+    eps: float | None = None,
+    gelu: bool = False,
+    residual: Tensor | None = None,
+    tiling: Tiling = TILING,
 ) -> Tensor:
     """x float32 [M, K] -> [M, N]. eps: of a LayerNorm without weights that comes first; None for none. gelu: the tanh
     approximation, after the bias."""
     rows, inputs = x.shape
     outputs = layer.out_features
     block_m = min(_LARGEST_ROWS, max(16, triton.next_power_of_2(rows)))
-    grid = (triton.cdiv(outputs, _BLOCK_N), triton.cdiv(rows, block_m))
+    grid = (triton.cdiv(outputs, tiling.n), triton.cdiv(rows, block_m))
     splits = 1
-    while eps is None and grid[0] * grid[1] * splits < _PROGRAMS and inputs % (2 * splits * _BLOCK_K) == 0:
+    while eps is None and grid[0] * grid[1] * splits < _PROGRAMS and inputs % (2 * splits * tiling.k) == 0:
         splits *= 2
     y = torch.empty(rows, outputs, dtype=torch.float32, device=x.device)
     parts = arrived = None
@@ -119,7 +143,7 @@ def linear(
     _linear[(*grid, splits)](
         y, x, layer.weight, layer.bias, residual, parts, arrived, rows, outputs, eps,
         INPUTS=inputs, NORM=eps is not None, GELU=gelu, HAS_RESIDUAL=residual is not None, SPLITS=splits,
-        BLOCK_M=block_m, BLOCK_N=_BLOCK_N, BLOCK_K=_BLOCK_K, num_warps=4, num_stages=3,
+        BLOCK_M=block_m, BLOCK_N=tiling.n, BLOCK_K=tiling.k, num_warps=tiling.warps, num_stages=tiling.stages,
     )  # fmt: skip
     return y
 
@@ -154,7 +178,7 @@ def fits(blocks: nn.ModuleList) -> bool:
 def _fits(mixer: SelfAttention, last: nn.Linear) -> bool:
     dim = mixer.proj.in_features
     width = dim // mixer.num_heads
-    whole = dim % _BLOCK_K == 0 and last.in_features % _BLOCK_K == 0
+    whole = dim % TILING.k == 0 and last.in_features % TILING.k == 0
     return last.weight.dtype == torch.float32 and whole and width >= 16 and width & (width - 1) == 0
 
 

@@ -14,15 +14,15 @@ kernels (triton_rows.py) write activations with all even columns first ("planar"
 The product is computed transposed, weights on the left: Hopper's tensor cores take the left operand from registers,
 where the weights have just been unpacked, and the right one, the activations, from shared memory.
 
-Programs are ordered so that neighbours share weights. Where the tiles are too few for the GPU, the inputs are split as
-well; the parts meet in an int32 buffer, and the last one to come finishes the tile. Integers: the order does not matter.
+Programs are ordered so that neighbours share weights: with some 200 rows, all row tiles of one column tile come one
+after another, and a weight is read from memory once.
 """
 
 from __future__ import annotations
 
 import functools
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import triton
@@ -55,12 +55,12 @@ def _high_nibbles(packed):
 
 @triton.jit
 def _gemm(
-    y_ptr, x_ptr, w_ptr, x_scale_ptr, w_scale_ptr, bias_ptr, residual_ptr, parts_ptr, arrived_ptr,
+    y_ptr, x_ptr, w_ptr, x_scale_ptr, w_scale_ptr, bias_ptr, residual_ptr,
     rows, outputs, inputs,
     stride_x, stride_w, stride_y, stride_residual,
     FOUR_BITS: tl.constexpr, PLANAR: tl.constexpr,
     SCALED: tl.constexpr, HAS_BIAS: tl.constexpr, HAS_RESIDUAL: tl.constexpr,
-    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, SPLITS: tl.constexpr, WHOLE_K: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, WHOLE_K: tl.constexpr,
 ):  # fmt: skip
     """One tile of y = x times w transposed. BLOCK_K counts bytes of w: inputs, or pairs of them in four bits."""
     m = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
@@ -73,9 +73,7 @@ def _gemm(
     step = 1 if PLANAR or not FOUR_BITS else 2
     odd_at = columns if PLANAR else 1
     sums = tl.zeros((BLOCK_N, BLOCK_M), dtype=tl.int32)
-    share = tl.cdiv(tl.cdiv(columns, BLOCK_K), SPLITS) * BLOCK_K
-    first = tl.program_id(2) * share
-    for start in range(first, tl.minimum(first + share, columns), BLOCK_K):
+    for start in range(0, columns, BLOCK_K):
         column = start + k
         if WHOLE_K:
             w = tl.load(w_row + column[None, :])  # [N, K]
@@ -96,41 +94,30 @@ def _gemm(
     if FOUR_BITS:
         sums = sums >> 4
     inside = (m[None, :] < rows) & (n[:, None] < outputs)
-    last = True
-    if SPLITS > 1:
-        part_at = parts_ptr + m[None, :].to(tl.int64) * outputs + n[:, None]
-        tl.atomic_add(part_at, sums, mask=inside, sem="relaxed")
-        tl.debug_barrier()  # all threads' parts are there before it is said
-        tile = tl.program_id(0) * tl.num_programs(1) + tl.program_id(1)
-        last = tl.atomic_add(arrived_ptr + tile, 1, sem="acq_rel") == SPLITS - 1
-        if last:
-            sums = tl.load(part_at, mask=inside, other=0, cache_modifier=".cg")
-    if last:
-        y_at = y_ptr + m[None, :].to(tl.int64) * stride_y + n[:, None]
-        if SCALED:
-            w_scale = tl.load(w_scale_ptr + n, mask=n < outputs, other=0.0)
-            x_scale = tl.load(x_scale_ptr + m, mask=m < rows, other=0.0)
-            result = sums.to(tl.float32) * w_scale[:, None] * x_scale[None, :]
-            if HAS_BIAS:
-                result += tl.load(bias_ptr + n, mask=n < outputs, other=0.0).to(tl.float32)[:, None]
-            if HAS_RESIDUAL:
-                before = residual_ptr + m[None, :].to(tl.int64) * stride_residual + n[:, None]
-                result += tl.load(before, mask=inside, other=0.0).to(tl.float32)
-            tl.store(y_at, result.to(y_ptr.dtype.element_ty), mask=inside)
-        else:
-            tl.store(y_at, sums, mask=inside)
+    y_at = y_ptr + m[None, :].to(tl.int64) * stride_y + n[:, None]
+    if SCALED:
+        w_scale = tl.load(w_scale_ptr + n, mask=n < outputs, other=0.0)
+        x_scale = tl.load(x_scale_ptr + m, mask=m < rows, other=0.0)
+        result = sums.to(tl.float32) * w_scale[:, None] * x_scale[None, :]
+        if HAS_BIAS:
+            result += tl.load(bias_ptr + n, mask=n < outputs, other=0.0).to(tl.float32)[:, None]
+        if HAS_RESIDUAL:
+            before = residual_ptr + m[None, :].to(tl.int64) * stride_residual + n[:, None]
+            result += tl.load(before, mask=inside, other=0.0).to(tl.float32)
+        tl.store(y_at, result.to(y_ptr.dtype.element_ty), mask=inside)
+    else:
+        tl.store(y_at, sums, mask=inside)
 
 
 @dataclass(frozen=True)
 class Tiling:
-    """How a product is cut. splits: of the inputs. k: bytes of weights at a time."""
+    """How a product is cut. k: bytes of weights at a time."""
 
     m: int
     n: int
     k: int
-    splits: int = 1
-    warps: int = 4
-    stages: int = 3
+    warps: int
+    stages: int
 
 
 def launch_gemm(
@@ -148,37 +135,34 @@ def launch_gemm(
     w_scale [N, 1], plus bias [N] and residual [M, N], in y's dtype. planar: x has its even columns first."""
     rows, outputs, four = x.shape[0], weight.outputs, weight.bits == 4
     columns = weight.data.shape[1]
-    tiling = choose_tiling(rows, outputs, columns, _multiprocessors(x.device)) if tiling is None else tiling
-    grid = (triton.cdiv(rows, tiling.m), triton.cdiv(outputs, tiling.n), tiling.splits)
-    parts = arrived = None
-    if tiling.splits > 1:
-        buffer = torch.zeros(rows * outputs + grid[0] * grid[1], dtype=torch.int32, device=x.device)
-        parts, arrived = buffer[: rows * outputs], buffer[rows * outputs :]
+    tiling = choose_tiling(rows, _shared_memory(x.device)) if tiling is None else tiling
+    grid = (triton.cdiv(rows, tiling.m), triton.cdiv(outputs, tiling.n))
     _gemm[grid](
         y, x, weight.data,
         None if x_scale is None else x_scale.contiguous(), None if w_scale is None else w_scale.contiguous(),
-        bias, residual, parts, arrived,
+        bias, residual,
         rows, outputs, weight.inputs,
         x.stride(0), weight.data.stride(0), y.stride(0), 0 if residual is None else residual.stride(0),
         FOUR_BITS=four, PLANAR=planar, SCALED=w_scale is not None, HAS_BIAS=bias is not None,
         HAS_RESIDUAL=residual is not None,
-        BLOCK_M=tiling.m, BLOCK_N=tiling.n, BLOCK_K=tiling.k, SPLITS=tiling.splits,
-        WHOLE_K=columns % (tiling.k * tiling.splits) == 0,
+        BLOCK_M=tiling.m, BLOCK_N=tiling.n, BLOCK_K=tiling.k, WHOLE_K=columns % tiling.k == 0,
         num_warps=tiling.warps, num_stages=tiling.stages,
     )  # fmt: skip
 
 
-def choose_tiling(rows: int, outputs: int, columns: int, multiprocessors: int) -> Tiling:
-    """Few rows: all of them in one tile, so that each weight is unpacked once. Splits fill the GPU."""
-    m = min(128, max(16, triton.next_power_of_2(rows)))
-    n, k = (128, 128) if m >= 64 else (64, 128)
-    tiles = triton.cdiv(rows, m) * triton.cdiv(outputs, n)
-    splits = 1
-    while tiles * splits * 2 <= multiprocessors and columns // (2 * splits) >= 4 * k:
-        splits *= 2
-    return Tiling(m, n, k, splits, warps=8 if m == 128 else 4)
+def choose_tiling(rows: int, shared_memory: int) -> Tiling:
+    """For `rows` tokens, on a GPU that lets a program have so many bytes of shared memory.
+
+    Of 36 tilings, with and without the inputs split, this one was the fastest on an H100 or within 1 % of it for each
+    of CogACT's products, with 186 rows and with 288.
+    """
+    tiling = Tiling(min(64, max(16, triton.next_power_of_2(rows))), 128, 128, warps=8, stages=3)
+    needed = tiling.stages * tiling.k * (2 * tiling.m + tiling.n)
+    return tiling if needed <= shared_memory else replace(tiling, k=64, stages=2)
 
 
 @functools.lru_cache(maxsize=16)
-def _multiprocessors(device: torch.device) -> int:
-    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 16
+def _shared_memory(device: torch.device) -> int:
+    if device.type != "cuda":
+        return 2**17
+    return torch.cuda.get_device_properties(device).shared_memory_per_block_optin

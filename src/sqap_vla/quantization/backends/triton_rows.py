@@ -7,9 +7,9 @@
     rotate_quantize     x -> Hadamard transform -> integers; x may be silu(gate) * up
 
 Integers are written planar where asked for, even columns first, as the product wants them (triton_kernels.py). The
-transform of a token of n = R * C values is two small products with matrices of +-1, H_R X H_C, X [R, C], on tensor
-cores: the left one multiplies values as they came (bfloat16 times +-1 is exact, sums are float32), the right one in
-three parts of TF32, nearly float32.
+transform of a token of n = R * C values is two small products with matrices of +-1, H_R (X H_C), X [R, C], on tensor
+cores. The inner one multiplies values as they came: bfloat16 times +-1 is exact, and sums are float32. For the outer
+one the sums are taken apart into two numbers of bfloat16, which hold 16 of their 24 bits: enough for eight bits.
 """
 
 from __future__ import annotations
@@ -93,6 +93,8 @@ def _rotate_quantize(
     row = tl.program_id(0).to(tl.int64)
     r, c, k = tl.arange(0, BLOCK_R), tl.arange(0, C), tl.arange(0, BLOCK_K)
     rotated = tl.zeros((BLOCK_R, C), dtype=tl.float32)
+    if RIGHT:
+        right = tl.load(right_ptr + c[:, None] * C + c[None, :])
     for start in range(0, R, BLOCK_K):
         at = x_ptr + row * stride_x + (start + k)[:, None] * C + c[None, :]
         here = (start + k)[:, None] < R
@@ -102,10 +104,13 @@ def _rotate_quantize(
             x = (gate * tl.sigmoid(gate) * up).to(x.dtype)
         left_at = left_ptr + r[:, None] * R + (start + k)[None, :]
         left = tl.load(left_at, mask=(r[:, None] < R) & ((start + k)[None, :] < R), other=0.0)
+        if RIGHT:
+            wide = tl.dot(x, right, input_precision="ieee")
+            x = wide.to(left.dtype)
+            if left.dtype != tl.float32:
+                rest = (wide - x.to(tl.float32)).to(left.dtype)
+                rotated = tl.dot(left, rest, rotated)
         rotated = tl.dot(left, x, rotated, input_precision="ieee")
-    if RIGHT:
-        right = tl.load(right_ptr + c[:, None] * C + c[None, :])
-        rotated = tl.dot(rotated, right, input_precision="tf32x3")
     rotated = rotated * factor
     size = tl.abs(rotated)
     finite = tl.max(tl.max((~(size < float("inf"))).to(tl.int32), 1), 0) == 0
@@ -177,7 +182,7 @@ def launch_rotate_quantize(
     rows, n = x.shape[0], factors.rows * factors.width
     values, scale = _outputs(x, n)
     left = _signs(factors.rows, x.dtype, x.device)
-    right = _signs(factors.columns, torch.float32, x.device)
+    right = _signs(factors.columns, x.dtype, x.device)
     block = max(_SMALLEST_DOT, triton.next_power_of_2(factors.rows))
     _rotate_quantize[(rows,)](
         values, scale, x, left, right,
