@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from sqap_vla.cogact.checkpoint import load_checkpoint
 from sqap_vla.cogact.model import CogAct
+from sqap_vla.cogact.preprocess import resize
 from sqap_vla.cogact.random_checkpoint import write_random_checkpoint
 from sqap_vla.quantization.policy import preset
 from sqap_vla.quantization.quantize import quantize_model
@@ -159,3 +160,13 @@ def test_frames_must_be_as_many_as_rows_and_prompts_fit(model):
         pipeline(model).upload([frame(), frame()], pruned=False)
     with pytest.raises(ValueError, match="there is room for 2048"):
         pipeline(model).upload([frame(prompt=2049)], pruned=False)
+
+
+def test_pictures_of_a_cameras_own_size_are_resized_on_the_device(model):
+    """Rows of a batch may come in either form, and the camera may change its size."""
+    used, random = pipeline(model, "dense", batch=2), np.random.default_rng(0)
+    for shape in ((480, 640, 3), (240, 320, 3)):
+        cameras = [replace(frame(seed), picture=random.integers(0, 256, shape, dtype=np.uint8)) for seed in range(2)]
+        small = [replace(each, picture=resize(each.picture)) for each in cameras]
+        mixed = run(used, cameras[0], small[1], pruned=False)
+        assert np.array_equal(mixed.samples, run(used, *small, pruned=False).samples)

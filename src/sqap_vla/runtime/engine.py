@@ -18,8 +18,9 @@ import torch
 
 from sqap_vla.cogact.model import CogAct
 from sqap_vla.cogact.normalization import ActionStatistics
-from sqap_vla.cogact.preprocess import resize
+from sqap_vla.cogact.preprocess import IMAGE_SIZE_PX, resize
 from sqap_vla.cogact.prompt import Tokenizer
+from sqap_vla.cogact.resize import resizable
 from sqap_vla.pruning.ring import Ring, ring_from_geometry
 from sqap_vla.quantization.joined import join_layers
 from sqap_vla.quantization.linear import QuantizedLinear
@@ -169,7 +170,10 @@ class Engine:
         seed = self._frame_seed(observation.stamp_ns)
         noise = torch.randn(CHUNK_STEPS, ACTION_DIM, generator=torch.Generator().manual_seed(seed))
         ids = self._input_ids(observation.instruction)
-        return Frame(resize(observation.rgb), ids, ring.mask, seed, noise)
+        rgb = observation.rgb
+        on_device = self.model.device.type == "cuda" and self._memory is None  # which compares pictures on the host
+        picture = rgb if on_device and resizable(*rgb.shape[:2], IMAGE_SIZE_PX) else resize(rgb)
+        return Frame(picture, ids, ring.mask, seed, noise)
 
     def _ring(self, observation: Observation) -> Ring:
         method = self.method

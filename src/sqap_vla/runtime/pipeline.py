@@ -31,6 +31,7 @@ from sqap_vla.cogact.llama import DecoderOutput, Pruning, TokenReuse
 from sqap_vla.cogact.model import CogAct
 from sqap_vla.cogact.preprocess import IMAGE_SIZE_PX, normalize_pictures
 from sqap_vla.cogact.prompt import MAX_PROMPT_TOKENS
+from sqap_vla.cogact.resize import resize_pictures
 from sqap_vla.pruning.selection import TokenSelection, keep_all
 from sqap_vla.runtime.captured import CapturedStep
 from sqap_vla.runtime.methods.base import Method
@@ -40,7 +41,7 @@ LENGTH_STEP_CUDA = 32
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """What one row of a batch is made of, on the host. picture: uint8 [224, 224, 3]. ids: the prompt's. ring: bool [N].
+    """What one row of a batch is made of, on the host. picture: uint8 [224, 224, 3], or what is `resizable` to it. ids: the prompt's. ring: bool [N].
     seed: of the selector's draw. noise: float32 [T, C].
     """
 
@@ -98,6 +99,8 @@ class Pipeline:
         self._last = _Upload(buffer(batch, dtype=torch.int64))
         self._ring = _Upload(buffer(*shape, dtype=torch.bool))
         self._noise = _Upload(buffer(batch, head.chunk_steps, head.action_dim, dtype=torch.float32))
+        self._device = device
+        self._raw: dict[tuple[int, ...], _Upload] = {}  # pictures of the size that the camera now has
         self._seeds = [0] * batch
         self._visual = buffer(*shape, model.config.decoder.hidden_size, dtype=model.dtype)
         self._cognition = buffer(batch, model.config.decoder.hidden_size, dtype=model.dtype)
@@ -124,7 +127,7 @@ class Pipeline:
         self._pruned = pruned and self._method.selector is not None
         ids, last = self._model.pad_ids(prompts, self._visual.shape[:2], self._length)
         rings = torch.from_numpy(np.stack([frame.ring for frame in frames]))  # [B, N]
-        self._pictures.write(torch.from_numpy(np.stack([frame.picture for frame in frames])))
+        self._write_pictures([frame.picture for frame in frames])
         self._ids.write(F.pad(ids, (0, MAX_PROMPT_TOKENS - self._length)))
         self._last.write(last)
         self._ring.write(rings)
@@ -163,6 +166,19 @@ class Pipeline:
         else:
             selections = tuple(keep_all(self._visual_tokens, "cpu") for _ in range(self._batch))
         return Result(samples, selections, self._computed[self._length, self._pruned])
+
+    def _write_pictures(self, pictures: Sequence[np.ndarray]) -> None:
+        """Those of a camera's own size are uploaded as they are, and resized there."""
+        for row, picture in enumerate(pictures):
+            shape = picture.shape
+            if shape == tuple(self._pictures.device.shape[1:]):
+                self._pictures.write(torch.from_numpy(picture), row)
+                continue
+            if shape not in self._raw:
+                self._raw = {shape: _Upload(torch.zeros(self._batch, *shape, dtype=torch.uint8, device=self._device))}
+            raw = self._raw[shape]
+            raw.write(torch.from_numpy(picture), row)
+            self._pictures.device[row].copy_(resize_pictures(raw.device[row][None], IMAGE_SIZE_PX)[0])
 
     def _step(self, run: Callable[[], None]) -> CapturedStep:
         return CapturedStep(run, self._model.device if self._captured else None, self._pool)
@@ -221,9 +237,12 @@ class _Upload:
         on_cuda = device.device.type == "cuda"
         self._host = torch.empty_like(device, device="cpu", pin_memory=True) if on_cuda else None
 
-    def write(self, values: Tensor) -> None:
+    def write(self, values: Tensor, row: int | None = None) -> None:
+        """row: only that one is written."""
+        device = self.device if row is None else self.device[row]
         if self._host is None:
-            self.device.copy_(values)
+            device.copy_(values)
         else:
-            self._host.copy_(values)
-            self.device.copy_(self._host, non_blocking=True)
+            host = self._host if row is None else self._host[row]
+            host.copy_(values)
+            device.copy_(host, non_blocking=True)
