@@ -1,16 +1,14 @@
 # Copyright 2026 The sqap_vla Authors
 # SPDX-License-Identifier: Apache-2.0
-"""A DiT block in five GPU kernels, for the few rows that denoising one chunk has.
+"""A DiT block in seven GPU kernels, for the few rows that denoising one chunk has.
 
-As separate operations a block is a dozen launches of a few microseconds each, twelve blocks and ten steps long, while
-the weights of a block take only 10 us to read. Here a product's bias, GELU and residual are added where its rows are
-written, and the LayerNorm before it (without weights) as well:
-
-    norm(x) w^t = (x w^t - mean(x) sum(w)) / std(x)
-
-with mean, std and the sums of w's rows gathered on the way. Products are in float32, in three parts of TF32. A product
+As separate operations a block is a dozen launches, twelve blocks and ten steps long, and float32 products of 34 rows
+leave most of a GPU idle. Here a product's bias, GELU and residual are added where its rows are written, and a product
 with few outputs is split over its inputs; each part has its place, and the last one to come adds them up in order, so
 the result is the same every time.
+
+Products are in TF32, with float32 sums: 10 bits of fraction, where the cognition feature that they start from has the
+8 of bfloat16. "tf32x3" is nearly float32, and takes about twice as long.
 """
 
 from __future__ import annotations
@@ -25,7 +23,8 @@ from torch import Tensor, nn
 from sqap_vla.cogact.layers import SelfAttention
 
 _LARGEST_ROWS = 64
-_PROGRAMS = 96  # as many are enough to read weights as fast as a GPU can
+_PROGRAMS = 192  # more do not read weights faster
+_MOST_TILES = 256  # of a product that is split: no more than _PROGRAMS
 
 
 @dataclass(frozen=True)
@@ -39,16 +38,17 @@ class Tiling:
 
 
 TILING = Tiling()
+PRECISION = "tf32"
 
 
 @triton.jit
 def _linear(
     y_ptr, x_ptr, w_ptr, bias_ptr, residual_ptr, parts_ptr, arrived_ptr,
-    rows, outputs, eps,
-    INPUTS: tl.constexpr, NORM: tl.constexpr, GELU: tl.constexpr, HAS_RESIDUAL: tl.constexpr, SPLITS: tl.constexpr,
-    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
+    rows, outputs,
+    INPUTS: tl.constexpr, GELU: tl.constexpr, HAS_RESIDUAL: tl.constexpr, SPLITS: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """A tile of y = gelu(norm(x) w^t + bias) + residual, computed transposed. INPUTS is a multiple of BLOCK_K * SPLITS.
+    """A tile of y = gelu(x w^t + bias) + residual, computed transposed. INPUTS is a multiple of BLOCK_K * SPLITS.
     """
     n = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
     m = tl.program_id(1) * BLOCK_M + tl.arange(0, BLOCK_M)
@@ -56,24 +56,13 @@ def _linear(
     x_row = x_ptr + m[None, :] * INPUTS
     in_rows, in_outputs = m[None, :] < rows, n[:, None] < outputs
     sums = tl.zeros((BLOCK_N, BLOCK_M), dtype=tl.float32)
-    total = tl.zeros((BLOCK_M,), dtype=tl.float32)
-    squares = tl.zeros((BLOCK_M,), dtype=tl.float32)
-    w_total = tl.zeros((BLOCK_N,), dtype=tl.float32)
     share: tl.constexpr = INPUTS // SPLITS
     first = tl.program_id(2) * share
     for start in range(0, share, BLOCK_K):
         column = first + start + k
         w = tl.load(w_ptr + n[:, None] * INPUTS + column[None, :], mask=in_outputs, other=0.0)  # [N, K]
         x = tl.load(x_row + column[:, None], mask=in_rows, other=0.0)  # [K, M]
-        if NORM:
-            total += tl.sum(x, 0)
-            squares += tl.sum(x * x, 0)
-            w_total += tl.sum(w, 1)
-        sums = tl.dot(w, x, sums, input_precision="tf32x3")
-    if NORM:
-        mean = total / INPUTS
-        rstd = tl.math.rsqrt(squares / INPUTS - mean * mean + eps)
-        sums = (sums - w_total[:, None] * mean[None, :]) * rstd[None, :]
+        sums = tl.dot(w, x, sums, input_precision=PRECISION)
     inside = in_rows & in_outputs
     at = m[None, :] * outputs + n[:, None]
     last = True
@@ -94,6 +83,16 @@ def _linear(
         if HAS_RESIDUAL:
             y += tl.load(residual_ptr + at, mask=inside, other=0.0)
         tl.store(y_ptr + at, y, mask=inside)
+
+
+@triton.jit
+def _norm(y_ptr, x_ptr, eps, INPUTS: tl.constexpr, BLOCK: tl.constexpr):
+    """LayerNorm without weights, of one row."""
+    row, k = tl.program_id(0), tl.arange(0, BLOCK)
+    x = tl.load(x_ptr + row * INPUTS + k, mask=k < INPUTS, other=0.0)
+    centred = tl.where(k < INPUTS, x - tl.sum(x) / INPUTS, 0.0)
+    y = centred * tl.math.rsqrt(tl.sum(centred * centred) / INPUTS + eps)
+    tl.store(y_ptr + row * INPUTS + k, y, mask=k < INPUTS)
 
 
 @triton.jit
@@ -121,30 +120,41 @@ def _attention(
 def linear(
     x: Tensor,
     layer: nn.Linear,
-    eps: float | None = None,
     gelu: bool = False,
     residual: Tensor | None = None,
+    arrived: Tensor | None = None,
     tiling: Tiling = TILING,
+    precision: str = PRECISION,
 ) -> Tensor:
-    """x float32 [M, K] -> [M, N]. eps: of a LayerNorm without weights that comes first; None for none. gelu: the tanh
-    approximation, after the bias."""
+    """x float32 [M, K] -> [M, N]. gelu: the tanh approximation, after the bias. arrived: int32 [>= tiles] zeros, of
+    this call alone."""
     rows, inputs = x.shape
     outputs = layer.out_features
     block_m = min(_LARGEST_ROWS, max(16, triton.next_power_of_2(rows)))
     grid = (triton.cdiv(outputs, tiling.n), triton.cdiv(rows, block_m))
     splits = 1
-    while eps is None and grid[0] * grid[1] * splits < _PROGRAMS and inputs % (2 * splits * tiling.k) == 0:
+    while grid[0] * grid[1] * splits * 2 <= _PROGRAMS and inputs % (2 * splits * tiling.k) == 0:
         splits *= 2
     y = torch.empty(rows, outputs, dtype=torch.float32, device=x.device)
-    parts = arrived = None
+    parts = None
     if splits > 1:
         parts = torch.empty(splits, rows, outputs, dtype=torch.float32, device=x.device)
-        arrived = torch.zeros(grid[0] * grid[1], dtype=torch.int32, device=x.device)
+        if arrived is None or arrived.shape[0] < grid[0] * grid[1]:
+            arrived = torch.zeros(grid[0] * grid[1], dtype=torch.int32, device=x.device)
     _linear[(*grid, splits)](
-        y, x, layer.weight, layer.bias, residual, parts, arrived, rows, outputs, eps,
-        INPUTS=inputs, NORM=eps is not None, GELU=gelu, HAS_RESIDUAL=residual is not None, SPLITS=splits,
-        BLOCK_M=block_m, BLOCK_N=tiling.n, BLOCK_K=tiling.k, num_warps=tiling.warps, num_stages=tiling.stages,
+        y, x, layer.weight, layer.bias, residual, parts, arrived, rows, outputs,
+        INPUTS=inputs, GELU=gelu, HAS_RESIDUAL=residual is not None, SPLITS=splits,
+        BLOCK_M=block_m, BLOCK_N=tiling.n, BLOCK_K=tiling.k, PRECISION=precision,
+        num_warps=tiling.warps, num_stages=tiling.stages,
     )  # fmt: skip
+    return y
+
+
+def norm(x: Tensor, eps: float) -> Tensor:
+    """LayerNorm without weights of float32 [M, K]."""
+    y = torch.empty_like(x)
+    rows, inputs = x.shape
+    _norm[(rows,)](y, x, eps, INPUTS=inputs, BLOCK=triton.next_power_of_2(inputs), num_warps=4)
     return y
 
 
@@ -162,11 +172,13 @@ def attention(qkv: Tensor, tokens: int, heads: int) -> Tensor:
 def run_blocks(blocks: nn.ModuleList, x: Tensor) -> Tensor:
     """What DiT.run_blocks computes. x: float32 [B, T, D]."""
     tokens, rows = x.shape[1], x.flatten(0, 1).contiguous()
-    for block in blocks:
-        mixed = attention(linear(rows, block.attn.qkv, block.norm1.eps), tokens, block.attn.num_heads)
-        rows = linear(mixed, block.attn.proj, residual=rows)
-        hidden = linear(rows, block.mlp.fc1, block.norm2.eps, gelu=True)
-        rows = linear(hidden, block.mlp.fc2, residual=rows)
+    arrived = torch.zeros(2 * len(blocks), _MOST_TILES, dtype=torch.int32, device=x.device)
+    for index, block in enumerate(blocks):
+        qkv = linear(norm(rows, block.norm1.eps), block.attn.qkv)
+        mixed = attention(qkv, tokens, block.attn.num_heads)
+        rows = linear(mixed, block.attn.proj, residual=rows, arrived=arrived[2 * index])
+        hidden = linear(norm(rows, block.norm2.eps), block.mlp.fc1, gelu=True)
+        rows = linear(hidden, block.mlp.fc2, residual=rows, arrived=arrived[2 * index + 1])
     return rows.unflatten(0, x.shape[:2])
 
 
@@ -182,4 +194,4 @@ def _fits(mixer: SelfAttention, last: nn.Linear) -> bool:
     return last.weight.dtype == torch.float32 and whole and width >= 16 and width & (width - 1) == 0
 
 
-__all__ = ["attention", "fits", "linear", "run_blocks"]
+__all__ = ["attention", "fits", "linear", "norm", "run_blocks"]

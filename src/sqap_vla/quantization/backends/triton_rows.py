@@ -22,6 +22,7 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from torch.nn import functional as F
 
 from sqap_vla.quantization.hadamard import hadamard_matrix, split
 
@@ -86,7 +87,7 @@ def _quantize(
 def _rotate_quantize(
     values_ptr, scale_ptr, x_ptr, left_ptr, right_ptr,
     stride_x, factor, clip_ratio,
-    R: tl.constexpr, C: tl.constexpr, BLOCK_R: tl.constexpr, BLOCK_K: tl.constexpr,
+    R: tl.constexpr, C: tl.constexpr, BLOCK_R: tl.constexpr, BLOCK_K: tl.constexpr, LEFT_ROW: tl.constexpr,
     GATED: tl.constexpr, RIGHT: tl.constexpr, LIMIT: tl.constexpr, PLANAR: tl.constexpr,
 ):  # fmt: skip
     """One token [R, C] of x, or of silu(gate) * up whose halves lie side by side, transformed, as integers."""
@@ -102,8 +103,7 @@ def _rotate_quantize(
         if GATED:
             gate, up = x.to(tl.float32), tl.load(at + R * C, mask=here, other=0.0).to(tl.float32)
             x = (gate * tl.sigmoid(gate) * up).to(x.dtype)
-        left_at = left_ptr + r[:, None] * R + (start + k)[None, :]
-        left = tl.load(left_at, mask=(r[:, None] < R) & ((start + k)[None, :] < R), other=0.0)
+        left = tl.load(left_ptr + r[:, None] * LEFT_ROW + (start + k)[None, :])
         if RIGHT:
             wide = tl.dot(x, right, input_precision="ieee")
             x = wide.to(left.dtype)
@@ -181,13 +181,14 @@ def launch_rotate_quantize(
     """x [M, n], or [M, 2 n] with gate and up side by side -> int8 [M, n] and float32 [M, 1]."""
     rows, n = x.shape[0], factors.rows * factors.width
     values, scale = _outputs(x, n)
-    left = _signs(factors.rows, x.dtype, x.device)
-    right = _signs(factors.columns, x.dtype, x.device)
     block = max(_SMALLEST_DOT, triton.next_power_of_2(factors.rows))
+    step = min(64, block)
+    left = _signs(factors.rows, x.dtype, x.device, block, step)
+    right = _signs(factors.columns, x.dtype, x.device)
     _rotate_quantize[(rows,)](
         values, scale, x, left, right,
         x.stride(0), 1.0 / math.sqrt(factors.rows * factors.columns), clip_ratio if bits == 4 else 1.0,
-        R=factors.rows, C=factors.width, BLOCK_R=block, BLOCK_K=min(64, block),
+        R=factors.rows, C=factors.width, BLOCK_R=block, BLOCK_K=step, LEFT_ROW=left.shape[1],
         GATED=gated, RIGHT=factors.columns > 1, LIMIT=2 ** (bits - 1) - 1, PLANAR=planar, num_warps=8,
     )  # fmt: skip
     return values, scale
@@ -199,9 +200,13 @@ def _outputs(x: Tensor, columns: int) -> tuple[Tensor, Tensor]:
 
 
 @functools.lru_cache(maxsize=32)
-def _signs(rows: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """The matrix of +-1 whose transform `hadamard.transform` is, up to its factor: H_m (x) H_power, [rows, rows]."""
+def _signs(
+    rows: int, dtype: torch.dtype, device: torch.device, padded_rows: int | None = None, step: int = 1
+) -> Tensor:
+    """The matrix of +-1 whose transform `hadamard.transform` is, up to its factor: H_m (x) H_power, [rows, rows]; with
+    zeros below, up to padded_rows, and to the right, up to a multiple of `step`: read without masks, in whole words."""
     with torch.inference_mode(False):  # it outlives the call, and may be used outside of inference mode later
         _, m, power = split(rows)
         matrix = torch.kron(hadamard_matrix(m), hadamard_matrix(power))
-        return matrix.to(device=device, dtype=dtype).contiguous()
+        below = 0 if padded_rows is None else padded_rows - rows
+        return F.pad(matrix, (0, -rows % step, 0, below)).to(device=device, dtype=dtype).contiguous()
