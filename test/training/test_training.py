@@ -32,7 +32,7 @@ def trained(demonstrations: Path, tmp_path_factory: pytest.TempPathFactory) -> t
     run, losses = trainer(demonstrations), []
     state = tmp_path_factory.mktemp("run") / "state.pt"
     while run.step < run.config.steps:
-        losses.append(run.train_step())
+        losses.append({name: float(loss) for name, loss in run.train_step().items()})
         if run.step == 12:
             run.save(state)
     return run, losses, state

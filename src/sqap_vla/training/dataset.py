@@ -33,9 +33,12 @@ class FrameStore:
             for file in shard_files(directory):
                 if file not in self._shards:
                     self._shards[file] = read_shard(file)
-        weights = [self._sources[file.parent] * len(shard) for file, shard in self._shards.items()]
-        if not weights:
+        if not self._shards:
             raise ValueError(f"no frames in {', '.join(map(str, self._sources))}; collect some first")
+        self._weigh()
+
+    def _weigh(self) -> None:
+        weights = [self._sources[file.parent] * len(shard) for file, shard in self._shards.items()]
         self._files = list(self._shards)
         self._probability = np.array(weights) / sum(weights)
 
@@ -45,7 +48,13 @@ class FrameStore:
     def draw(self, count: int, rng: np.random.Generator) -> list[Pick]:
         """`count` frames at random."""
         files = rng.choice(len(self._files), count, p=self._probability)
-        return [(self._files[i], int(rng.integers(len(self._shards[self._files[i]])))) for i in files]
+        rows = rng.random(count)
+        return [(self._files[i], int(row * len(self._shards[self._files[i]]))) for i, row in zip(files, rows, strict=True)]
+
+    def batch(self, picks: Sequence[Pick], device: torch.device, images: bool = True) -> tuple[Tensor, Truth]:
+        """Pictures uint8 [n, 224, 224, 3] and what they show, on `device`."""
+        frames = self.gather(picks, images)
+        return torch.from_numpy(frames.images).to(device), truth_of(frames).to(device)
 
     def gather(self, picks: Sequence[Pick], images: bool = True) -> Frames:
         """The frames, copied; with as many tasks as the one with the fewest has. images: False leaves them empty."""
@@ -60,6 +69,43 @@ class FrameStore:
 
 
 _STATE = ("keypoints", "points", "yaws", "hand", "drawer", "held")
+
+
+class ResidentStore(FrameStore):
+    """Holds its frames on a device, so that a batch is gathered there; a GPU is done with one sooner than a host could
+    copy the next. capacity: frames; those that come after it is full are left out."""
+
+    def __init__(self, sources: dict[Path, float], device: torch.device, capacity: int) -> None:
+        self._device, self._capacity = device, capacity
+        self._images: Tensor | None = None
+        self._truths: list[Truth] = []
+        self._truth: Truth | None = None
+        self._first: dict[Path, int] = {}  # row of a shard's first frame
+        self._filled = 0
+        super().__init__(sources)
+
+    def refresh(self) -> None:
+        super().refresh()
+        fresh = [file for file in self._shards if file not in self._first]
+        if self._images is None:
+            shape = (self._capacity, *next(iter(self._shards.values())).images.shape[1:])
+            self._images = torch.zeros(shape, dtype=torch.uint8, device=self._device)
+        for file in fresh:
+            frames = self._shards[file]
+            if self._filled + len(frames) > self._capacity:
+                del self._shards[file]
+                continue
+            rows = slice(self._filled, self._filled + len(frames))
+            self._images[rows] = torch.from_numpy(np.ascontiguousarray(frames.images)).to(self._device)
+            self._truths.append(truth_of(frames).to(self._device))
+            self._first[file], self._filled = rows.start, rows.stop
+        if fresh:
+            self._truth = Truth.joined(self._truths)
+            self._weigh()
+
+    def batch(self, picks: Sequence[Pick], device: torch.device, images: bool = True) -> tuple[Tensor, Truth]:
+        rows = torch.tensor([self._first[file] + row for file, row in picks]).to(device, non_blocking=True)
+        return self._images[rows], self._truth.rows(rows)
 
 
 class TokenCache:
@@ -82,14 +128,38 @@ class TokenCache:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Of the picture's colours: each is multiplied, per picture, by exp of a normal number with these deviations."""
+    """Of pictures. brightness, tint: each colour is multiplied, per picture, by exp of a normal number with these
+    deviations. clean_share: of pictures that are left alone. patches: of a picture that is not, how many rectangles of
+    one colour are laid over it, up to patch_px wide and high."""
 
-    brightness: float = 0.10
-    tint: float = 0.05
+    brightness: float = 0.20
+    tint: float = 0.08
+    clean_share: float = 0.4
+    patches: int = 2
+    patch_px: int = 36
 
-    def gains(self, count: int, rng: np.random.Generator) -> np.ndarray:
-        """Factors [count, 3]."""
-        return np.exp(rng.normal(0.0, self.brightness, (count, 1)) + rng.normal(0.0, self.tint, (count, 3)))
+    def __call__(self, pixels: Tensor, rng: np.random.Generator) -> Tensor:
+        """pixels: float32 [n, 3, H, W], 0 to 1."""
+        n, _, height, width = pixels.shape
+        touched = rng.random(n) >= self.clean_share
+        gains = np.exp(rng.normal(0.0, self.brightness, (n, 1)) + rng.normal(0.0, self.tint, (n, 3)))
+        gains[~touched] = 1.0
+        pixels = (pixels * _on(gains, pixels)[..., None, None]).clamp(max=1.0)
+        v, u = torch.arange(height, device=pixels.device), torch.arange(width, device=pixels.device)
+        for _ in range(self.patches):
+            size, place, colour = rng.uniform(6, self.patch_px, (n, 2)), rng.random((n, 2)), rng.random((n, 3))
+            size[~touched] = 0.0
+            middle = _on(place * (height, width), pixels)  # [n, 2]
+            half = 0.5 * _on(size, pixels)
+            rows = (v - middle[:, :1]).abs() < half[:, :1]  # [n, H]
+            columns = (u - middle[:, 1:]).abs() < half[:, 1:]  # [n, W]
+            covered = (rows[:, :, None] & columns[:, None])[:, None]  # [n, 1, H, W]
+            pixels = torch.where(covered, _on(colour, pixels)[..., None, None], pixels)
+        return pixels
+
+
+def _on(values: np.ndarray, like: Tensor) -> Tensor:
+    return torch.from_numpy(values).to(like.device, torch.float32, non_blocking=True)
 
 
 def truth_of(frames: Frames) -> Truth:
@@ -100,13 +170,15 @@ def truth_of(frames: Frames) -> Truth:
     )
 
 
-def pictures_of(images: np.ndarray, gains: np.ndarray | None = None) -> tuple[Tensor, Tensor]:
-    """Pictures uint8 [n, 224, 224, 3] as the two towers take them. gains [n, 3]: of each colour."""
-    pixels = torch.from_numpy(images).permute(0, 3, 1, 2).to(torch.float32).div_(255.0)
-    if gains is not None:
-        pixels = (pixels * torch.from_numpy(gains).float()[..., None, None]).clamp_(max=1.0)
+def pixels_of(images: Tensor) -> Tensor:
+    """Pictures uint8 [n, 224, 224, 3] -> float32 [n, 3, 224, 224], 0 to 1."""
+    return images.permute(0, 3, 1, 2).to(torch.float32).div_(255.0)
+
+
+def pictures_of(pixels: Tensor) -> tuple[Tensor, Tensor]:
+    """Pixels [n, 3, 224, 224] as the two towers take them."""
     return _scale(pixels, DINO_MEAN, DINO_STD), _scale(pixels, SIGLIP_MEAN, SIGLIP_STD)
 
 
 def _scale(pixels: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    return (pixels - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
+    return (pixels - pixels.new_tensor(mean)[:, None, None]) / pixels.new_tensor(std)[:, None, None]

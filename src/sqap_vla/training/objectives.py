@@ -12,7 +12,9 @@ directly, the chunk.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -54,7 +56,10 @@ def _roles() -> Tensor:
     return torch.tensor(rows)
 
 
-ROLES = _roles()
+@functools.lru_cache(maxsize=8)
+def roles_on(device: torch.device) -> Tensor:
+    """Read-only."""
+    return _roles().to(device)
 
 
 @dataclass(frozen=True)
@@ -89,6 +94,19 @@ class Truth:
     tasks: Tensor  # int64 [B, K]
     chunks: Tensor  # normalised, [B, K, 16, 7]
 
+    @staticmethod
+    def joined(parts: Sequence[Truth]) -> Truth:
+        """One batch of several."""
+        names = [field.name for field in fields(Truth)]
+        return Truth(**{name: torch.cat([getattr(part, name) for part in parts]) for name in names})
+
+    def to(self, device: torch.device) -> Truth:
+        return Truth(**{field.name: getattr(self, field.name).to(device) for field in fields(Truth)})
+
+    def rows(self, index: Tensor) -> Truth:
+        """Some of its frames, int64 [n]."""
+        return Truth(**{field.name: getattr(self, field.name)[index] for field in fields(Truth)})
+
     def heat(self) -> Tensor:
         """How much each patch is the place of each keypoint, 0 to 1, [B, 5, N]; 0 for one that is out of sight."""
         offsets = self.offsets()
@@ -97,12 +115,16 @@ class Truth:
 
     def offsets(self) -> Tensor:
         """From each patch's middle to each keypoint, in patches, [B, 5, N, 2]."""
-        axis = torch.arange(GRID) * PATCH_PX + 0.5 * (PATCH_PX - 1)
+        axis = torch.arange(GRID, device=self.keypoints.device) * PATCH_PX + 0.5 * (PATCH_PX - 1)
         centres = torch.stack(torch.meshgrid(axis, axis, indexing="ij")[::-1], dim=-1).reshape(-1, 2)  # [N, 2] u, v
         return (self.keypoints[:, :, None] - centres) / PATCH_PX
 
+    def roles(self) -> Tensor:
+        """Keypoints of object, hand and goal of each task, int64 [B, K, 3]; of a missing task, those of the first."""
+        return roles_on(self.tasks.device)[self.tasks.clamp(min=0)]
+
     def scaled_points(self) -> Tensor:
-        return (self.points - torch.tensor(POINT_CENTRE_M)) / POINT_SCALE_M
+        return (self.points - self.points.new_tensor(POINT_CENTRE_M)) / POINT_SCALE_M
 
 
 def normalize_chunks(chunks: np.ndarray) -> np.ndarray:
@@ -115,7 +137,7 @@ def patch_loss(teachers: Teachers, visual: Tensor, truth: Truth) -> Tensor:
     """visual: [B, N, D]."""
     out = teachers.patch(visual)  # [B, N, P]
     heat = truth.heat().transpose(1, 2)  # [B, N, 5]
-    found = F.binary_cross_entropy_with_logits(out[..., :5], heat, pos_weight=torch.tensor(8.0))
+    found = F.binary_cross_entropy_with_logits(out[..., :5], heat, pos_weight=out.new_tensor(8.0))
     near = heat * (heat > 0.3)
     offsets = out[..., 5:15].unflatten(-1, (5, 2))  # [B, N, 5, 2]
     missed = F.smooth_l1_loss(offsets, truth.offsets().nan_to_num().transpose(1, 2), beta=0.1, reduction="none").mean(
@@ -145,7 +167,7 @@ def _weighted(values: Tensor, weights: Tensor) -> Tensor:
 def choose_tokens(truth: Truth, count: int, generator: torch.Generator) -> Tensor:
     """Which visual tokens a step is trained on: those that show a keypoint, and others at random, int64 [B, count]."""
     shown = (truth.heat() > 0.1).any(dim=1)  # [B, N]
-    order = torch.rand(shown.shape, generator=generator) + shown
+    order = torch.rand(shown.shape, generator=generator, device=shown.device) + shown
     return order.topk(count, dim=1).indices.sort(dim=1).values
 
 
@@ -157,8 +179,7 @@ def attention_loss(output: PackedOutput, truth: Truth, kept: Tensor | None) -> T
     heat = truth.heat()  # [B, 5, N]
     if kept is not None:
         heat = heat.gather(2, kept[:, None].expand(-1, heat.shape[1], -1))  # [B, 5, n]
-    roles = ROLES[truth.tasks.clamp(min=0)]  # [B, K, 3]
-    wanted = torch.stack([heat[row, role] for row, role in enumerate(roles)])  # [B, K, 3, N]
+    wanted = heat[_rows_of(heat)[..., None], truth.roles()]  # [B, K, 3, N]
     visible = (wanted.amax(dim=-1) > 0.3) & (truth.tasks >= 0)[..., None]  # [B, K, 3]
     loss = truth.points.new_zeros(())
     for rows in output.attention.values():
@@ -169,20 +190,23 @@ def attention_loss(output: PackedOutput, truth: Truth, kept: Tensor | None) -> T
 
 def cognition_loss(teachers: Teachers, cognition: Tensor, truth: Truth) -> Tensor:
     """cognition: [B, K, D]."""
-    points = truth.scaled_points()
-    roles = ROLES[truth.tasks.clamp(min=0)]  # [B, K, 3]
-    named, hand, goal = (torch.stack([p[r] for p, r in zip(points, roles[..., i], strict=True)]) for i in range(3))
+    points, roles = truth.scaled_points(), truth.roles()
+    rows = _rows_of(points)
+    named, hand, goal = (points[rows, roles[..., i]] for i in range(3))  # [B, K, 3]
     rotation = truth.hand[:, None, [0, 3]].expand(-1, roles.shape[1], -1)
     grip = truth.hand[:, None, 9:].expand(-1, roles.shape[1], -1)
-    holds = torch.stack(
-        [h[r.clamp(max=CUBES)] for h, r in zip(truth.held.float(), _held_index(roles[..., 0]), strict=True)]
-    )
+    holds = truth.held.float()[rows, _held_index(roles[..., 0]).clamp(max=CUBES)]  # [B, K]
     target = torch.cat(
         [named, hand, goal, 2 * (named - hand), 2 * (goal - hand), goal - named, rotation, grip, holds[..., None]],
         dim=-1,
     )
     missed = F.smooth_l1_loss(teachers.cognition(cognition), target, beta=0.1, reduction="none").mean(-1)
     return _weighted(missed, (truth.tasks >= 0).float())
+
+
+def _rows_of(values: Tensor) -> Tensor:
+    """0 to B - 1, [B, 1]: picks each row's own."""
+    return torch.arange(len(values), device=values.device)[:, None]
 
 
 def _held_index(named: Tensor) -> Tensor:
@@ -193,23 +217,23 @@ def _held_index(named: Tensor) -> Tensor:
 def chunk_loss(teachers: Teachers, cognition: Tensor, truth: Truth) -> Tensor:
     predicted = teachers.chunk(cognition).view_as(truth.chunks)
     missed = F.smooth_l1_loss(predicted, truth.chunks, beta=0.1, reduction="none").mean(-1)  # [B, K, 16]
-    return _weighted((missed * row_weights()).mean(-1), (truth.tasks >= 0).float())
+    return _weighted((missed * row_weights(missed.device)).mean(-1), (truth.tasks >= 0).float())
 
 
-def row_weights() -> Tensor:
+def row_weights(device: torch.device) -> Tensor:
     """Rows that are executed count more than those that a newer chunk replaces, [16]; their mean is 1."""
-    return torch.linspace(1.6, 0.4, 16)
+    return torch.linspace(1.6, 0.4, 16, device=device)
 
 
 def diffusion_loss(model: CogAct, cognition: Tensor, truth: Truth, repeats: int, generator: torch.Generator) -> Tensor:
     """CogACT's: `repeats` noise levels for each feature, and in a tenth of them no feature at all."""
-    net = model.action_model.net
-    known = truth.tasks >= 0
-    x0 = truth.chunks[known].repeat(repeats, 1, 1)  # [R, 16, 7]
-    z = cognition[known].repeat(repeats, 1)[:, None]  # [R, 1, D]
-    blank = torch.rand(len(z), 1, 1, generator=generator) < 0.1
+    net, device = model.action_model.net, cognition.device
+    known = (truth.tasks >= 0).flatten().repeat(repeats).float()  # [R]
+    x0 = truth.chunks.flatten(0, 1).repeat(repeats, 1, 1)  # [R, 16, 7]
+    z = cognition.flatten(0, 1).repeat(repeats, 1)[:, None]  # [R, 1, D]
+    blank = torch.rand(len(z), 1, 1, generator=generator, device=device) < 0.1
     z = torch.where(blank, net.z_embedder.uncondition, z)
-    noise = torch.randn(x0.shape, generator=generator)
-    level = torch.randint(0, DIFFUSION_STEPS, (len(x0),), generator=generator)
+    noise = torch.randn(x0.shape, generator=generator, device=device)
+    level = torch.randint(0, DIFFUSION_STEPS, (len(x0),), generator=generator, device=device)
     predicted = net(cosine_schedule().add_noise(x0, level, noise), level, z)
-    return ((predicted - noise).square().mean(-1) * row_weights()).mean()
+    return _weighted(((predicted - noise).square().mean(-1) * row_weights(device)).mean(-1), known)

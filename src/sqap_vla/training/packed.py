@@ -10,6 +10,7 @@ other; each text sees the picture and itself, and its positions start where the 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -46,17 +47,17 @@ def packed_cognition(
     """
     decoder: LlamaDecoder = model.decoder
     batch, count, longest = texts.shape
-    start = 1 + visual.shape[1]
+    start, device = 1 + visual.shape[1], visual.device
     if kept is None:
-        kept = torch.arange(num_visual).expand(batch, -1)
+        kept = torch.arange(num_visual, device=device).expand(batch, -1)
     bos = decoder.embed_tokens.weight[_BOS].expand(batch, 1, -1)
     text = decoder.embed_tokens(texts).flatten(1, 2)  # [B, K L, D]
     x = torch.cat([bos, visual, text], dim=1)  # [B, T, D]
-    text_positions = (1 + num_visual + torch.arange(longest)).repeat(count).expand(batch, -1)
-    positions = torch.cat([torch.zeros(batch, 1, dtype=torch.int64), 1 + kept, text_positions], dim=1)  # [B, T]
+    text_positions = (1 + num_visual + torch.arange(longest, device=device)).repeat(count).expand(batch, -1)
+    positions = torch.cat([kept.new_zeros(batch, 1), 1 + kept, text_positions], dim=1)  # [B, T]
     rope = rotary_tables(positions, decoder.config.head_dim, decoder.config.rope_theta, x.dtype)
-    mask = _mask(start, count, longest)  # [T, T]
-    last = start + longest * torch.arange(count) + lengths - 1  # [B, K]
+    mask = _mask(start, count, longest).to(device)  # [T, T]
+    last = start + longest * torch.arange(count, device=device) + lengths - 1  # [B, K]
     attention: dict[int, Tensor] = {}
     for index, layer in enumerate(decoder.layers):
         q, k, v = layer.qkv(x, rope)
@@ -73,6 +74,7 @@ def packed_cognition(
 _BOS = 1
 
 
+@functools.lru_cache(maxsize=8)
 def _mask(start: int, count: int, longest: int) -> Tensor:
     """Which token sees which, bool [T, T]."""
     total = start + count * longest

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -29,12 +28,12 @@ from sqap_vla.evaluation.environment import hardware, versions
 from sqap_vla.sim import FAMILIES
 from sqap_vla.training.collecting import CollectingJob, CollectingProcesses
 from sqap_vla.training.collection import CollectionConfig
-from sqap_vla.training.dataset import FrameStore
+from sqap_vla.training.dataset import FrameStore, ResidentStore
 from sqap_vla.training.export import write_checkpoint
 from sqap_vla.training.frames import shard_files
 from sqap_vla.training.trainer import Trainer, TrainingConfig
 
-LOG_STEPS, SAVE_STEPS = 50, 500
+LOG_STEPS, SAVE_STEPS, SAVE_SECONDS = 50, 500, 45.0
 COLLECTOR_WAIT_S = 0.5
 
 
@@ -43,7 +42,10 @@ class Recipe:
     """families: the tasks. demonstrations: frames of the expert. rollouts: frames of the policy, collected once
     training has come to `rollouts_from` of its steps (a share). first_frames: with which training begins. collectors:
     processes. tasks_per_frame: for how many sentences each frame is labelled. evaluate_steps: between tests on held-out
-    seeds, 0 for none; evaluate_episodes: of each family in a test. threads: torch's, 0 for its own choice.
+    seeds, 0 for none; evaluate_episodes: of each family in a test. threads: torch's, 0 for its own choice. device: cpu or
+    cuda, where the frames are held too, up to `capacity` of them. minutes: how long training lasts, from its first step;
+    the phases' steps are then shares of that time, and however many steps are made. None: as many steps as the phases
+    have.
 
     Raises ValueError for an unknown family, a share outside [0, 1], or fewer demonstrations than training begins with.
     """
@@ -59,6 +61,9 @@ class Recipe:
     evaluate_steps: int = 2000
     evaluate_episodes: int = 20
     threads: int = 0
+    device: str = "cpu"
+    minutes: float | None = None
+    capacity: int = 120_000
     training: TrainingConfig = field(default_factory=TrainingConfig)
 
     def __post_init__(self) -> None:
@@ -66,6 +71,8 @@ class Recipe:
             raise ValueError(f"families has {unknown}; it may have {', '.join(FAMILIES)}")
         if not 0.0 <= self.rollouts_from <= 1.0:
             raise ValueError(f"rollouts_from is {self.rollouts_from}; it is a share of the steps, from 0 to 1")
+        if self.minutes is not None and not self.minutes > 0:
+            raise ValueError(f"minutes is {self.minutes}; training lasts longer than that")
         if self.demonstrations < self.first_frames:
             raise ValueError(
                 f"{self.demonstrations} demonstrations are fewer than the {self.first_frames} that training begins with"
@@ -87,13 +94,16 @@ def train(recipe: Recipe, out: Path, say: Callable[[str], None]) -> Path:
         for job in _jobs(recipe, demonstrations, recipe.demonstrations, None):
             collecting.start(job)
         _wait_for_frames(collecting, demonstrations, recipe.first_frames)
-        store = FrameStore({demonstrations: 1.0, rollouts: recipe.rollouts_weight})
-        trainer = Trainer(recipe.training, store)
+        sources, device = {demonstrations: 1.0, rollouts: recipe.rollouts_weight}, torch.device(recipe.device)
+        store = FrameStore(sources) if device.type == "cpu" else ResidentStore(sources, device, recipe.capacity)
+        trainer = Trainer(recipe.training, store, device)
         if (out / "state.pt").exists():
             trainer.restore(out / "state.pt")
             say(f"goes on at step {trainer.step}")
-        for _ in _steps(recipe, trainer, out):
-            if recipe.rollouts and trainer.step == _rollouts_step(recipe):
+        rolling = False
+        for share in _steps(recipe, trainer, out):
+            if recipe.rollouts and not rolling and share >= recipe.rollouts_from:
+                rolling = True
                 for job in _jobs(recipe, rollouts, recipe.rollouts, out / "checkpoint"):
                     collecting.start(job)
             if recipe.evaluate_steps and trainer.step % recipe.evaluate_steps == 0:
@@ -104,10 +114,6 @@ def train(recipe: Recipe, out: Path, say: Callable[[str], None]) -> Path:
 
     plot_losses(out / "log.jsonl", out / "loss.png")
     return out / "checkpoint"
-
-
-def _rollouts_step(recipe: Recipe) -> int:
-    return max(1, round(recipe.rollouts_from * recipe.training.steps))
 
 
 def _jobs(recipe: Recipe, directory: Path, frames: int, policy: Path | None) -> Iterator[CollectingJob]:
@@ -129,27 +135,63 @@ def _wait_for_frames(collecting: CollectingProcesses, directory: Path, frames: i
             time.sleep(COLLECTOR_WAIT_S)
 
 
-def _steps(recipe: Recipe, trainer: Trainer, out: Path) -> Iterator[int]:
-    """Trains to the end; yields after each step. Logs, saves and exports on the way."""
-    steps, sums, count = recipe.training.steps, defaultdict(float), 0
-    with tqdm(total=steps, initial=trainer.step, desc="training", unit="step", disable=None) as bar:
-        while trainer.step < steps:
-            for name, loss in trainer.train_step().items():
-                sums[name] += loss
+def _steps(recipe: Recipe, trainer: Trainer, out: Path) -> Iterator[float]:
+    """Trains to the end; yields the part that is done after each step. Logs, saves and exports on the way."""
+    steps, sums, count = recipe.training.steps, {}, 0
+    progress = Progress(steps, trainer.step, recipe.minutes)
+    with tqdm(total=steps, initial=progress.position, desc="training", unit="step", disable=None) as bar:
+        while (position := progress.position) < steps:
+            for name, loss in trainer.train_step(position).items():
+                sums[name] = sums[name] + loss if name in sums else loss
             count += 1
-            bar.update()
-            if trainer.step % LOG_STEPS == 0 or trainer.step == steps:
-                means = {name: total / count for name, total in sums.items()}
+            progress.made_step()
+            bar.update(position - bar.n)
+            if trainer.step % LOG_STEPS == 0 or progress.done:
+                means = {name: float(total) / count for name, total in sums.items()}
                 bar.set_postfix({name: f"{mean:.3f}" for name, mean in means.items()})
-                append_log(out / "log.jsonl", {"step": trainer.step, "frames": len(trainer.store), **means})
-                sums, count = defaultdict(float), 0
-            if trainer.step % SAVE_STEPS == 0 or trainer.step == steps:
+                entry = {"step": trainer.step, "seconds": round(progress.seconds, 1), "frames": len(trainer.store)}
+                append_log(out / "log.jsonl", entry | means)
+                sums, count = {}, 0
+            if progress.due(SAVE_STEPS) or progress.done:
                 trainer.save(out / "state.pt")
                 facts = {"step": trainer.step, "families": list(recipe.families), "seed": recipe.training.seed}
-                write_checkpoint(
-                    out / "checkpoint", trainer.network, trainer.average, trainer.step, facts, torch.float32
-                )
-            yield trainer.step
+                average = {name: tensor.cpu() for name, tensor in trainer.average.items()}
+                write_checkpoint(out / "checkpoint", trainer.network, average, trainer.step, facts, torch.float32)
+            yield position / steps
+
+
+class Progress:
+    """How far a run is, in steps of its phases: counted, or where it has a time, that much of it as has passed."""
+
+    def __init__(self, steps: int, made: int, minutes: float | None) -> None:
+        self._steps, self._made, self._minutes = steps, made, minutes
+        self._started_s = time.monotonic()
+        self._saved = made if minutes is None else 0.0
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._started_s
+
+    @property
+    def position(self) -> int:
+        if self._minutes is None:
+            return self._made
+        return min(int(self._steps * self.seconds / (60.0 * self._minutes)), self._steps)
+
+    @property
+    def done(self) -> bool:
+        return self.position >= self._steps
+
+    def made_step(self) -> None:
+        self._made += 1
+
+    def due(self, every_steps: int) -> bool:
+        """Whether it is time to save: after so many steps, or SAVE_SECONDS."""
+        now, every = (self._made, every_steps) if self._minutes is None else (self.seconds, SAVE_SECONDS)
+        if now - self._saved < every:
+            return False
+        self._saved = now
+        return True
 
 
 def append_log(file: Path, entry: dict[str, Any]) -> None:

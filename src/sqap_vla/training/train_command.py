@@ -8,9 +8,11 @@ from argparse import ArgumentParser, Namespace
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+
 from sqap_vla.sim import FAMILIES
 from sqap_vla.training.run import Recipe, train
-from sqap_vla.training.trainer import DEFAULT_PHASES, TrainingConfig
+from sqap_vla.training.trainer import DEFAULT_PHASES, GPU_PHASES, TrainingConfig
 
 DESCRIPTION = (
     "Trains a small CogACT on demonstrations of the simulated tabletop, which it collects itself. Stopped and started "
@@ -33,6 +35,11 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--collectors", type=int, default=default.collectors, help="processes that collect; default 1")
     parser.add_argument("--threads", type=int, default=default.threads, help="of torch; default: its own choice")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: CUDA where there is")
+    parser.add_argument("--minutes", type=float, help="how long to train, instead of a number of steps")
+    parser.add_argument(
+        "--evaluate-steps", type=int, default=None, help="steps between tests on held-out seeds; 0: none"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of weights, data and order; default 0")
     parser.add_argument(
         "--scale", type=float, default=1.0, help="times the default number of steps in every phase; default 1"
@@ -43,16 +50,23 @@ def run(args: Namespace) -> str:
     """What to print. Raises ValueError, RuntimeError or OSError where it cannot be done."""
     if not args.scale > 0:
         raise ValueError(f"--scale is {args.scale}; it must be above 0")
+    device = "cuda" if args.device != "cpu" and torch.cuda.is_available() else "cpu"
+    if args.device == "cuda" and device == "cpu":
+        raise ValueError("torch sees no CUDA device; install a CUDA build of torch and a driver, or use --device cpu")
     phases = tuple(
         replace(phase, steps=max(1, round(args.scale * phase.steps)), cooldown=round(args.scale * phase.cooldown))
-        for phase in DEFAULT_PHASES
+        for phase in (GPU_PHASES if device == "cuda" else DEFAULT_PHASES)
     )
+    evaluate = Recipe.evaluate_steps if args.minutes is None else 0  # a test would take from the time
     recipe = Recipe(
         families=tuple(args.families),
         demonstrations=args.demonstrations,
         rollouts=args.rollouts,
         collectors=args.collectors,
         threads=args.threads,
+        device=device,
+        minutes=args.minutes,
+        evaluate_steps=evaluate if args.evaluate_steps is None else args.evaluate_steps,
         training=TrainingConfig(phases=phases, seed=args.seed),
     )
     lines: list[str] = []

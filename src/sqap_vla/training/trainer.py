@@ -23,7 +23,7 @@ from torch import Tensor
 
 from sqap_vla.cogact.prompt import Tokenizer
 from sqap_vla.sim import INSTRUCTIONS
-from sqap_vla.training.dataset import Augmentation, FrameStore, Pick, TokenCache, pictures_of, truth_of
+from sqap_vla.training.dataset import Augmentation, FrameStore, Pick, TokenCache, pictures_of, pixels_of
 from sqap_vla.training.mini import mini_config, mini_tokenizer, untrained
 from sqap_vla.training.objectives import (
     LossWeights,
@@ -89,6 +89,11 @@ DEFAULT_PHASES = (
     Phase("decoder", steps=6000, batch=16, towers=False, decoder=True, tokens=96),
     Phase("together", steps=3000, batch=8, towers=True, decoder=True, rate=4e-4, cooldown=2000),
 )
+# On a GPU everything learns together after a short while, in large batches.
+GPU_PHASES = (
+    Phase("towers", steps=1000, batch=256, towers=True, decoder=False, rate=2e-3, warmup=100),
+    Phase("together", steps=9000, batch=256, towers=True, decoder=True, rate=1.2e-3, warmup=300, cooldown=6000),
+)
 
 
 @dataclass(frozen=True)
@@ -119,17 +124,20 @@ class TrainingConfig:
 
 
 class Trainer:
-    """One run."""
+    """One run. On CUDA towers and decoder compute in bfloat16, where the hardware has it; weights, head and losses stay
+    float32."""
 
-    def __init__(self, config: TrainingConfig, store: FrameStore) -> None:
-        self.config, self.store = config, store
+    def __init__(self, config: TrainingConfig, store: FrameStore, device: torch.device | str = "cpu") -> None:
+        self.config, self.store, self.device = config, store, torch.device(device)
         self.network = mini_config()
-        self.model = untrained(self.network, config.seed)
-        self.teachers = Teachers(self.network.decoder.hidden_size)
+        self.model = untrained(self.network, config.seed).to(self.device)
+        torch.manual_seed(config.seed)
+        self.teachers = Teachers(self.network.decoder.hidden_size).to(self.device)
         self.step = 0
+        self._phase: Phase | None = None
         self._cache: TokenCache | None = None
         self.rng = np.random.default_rng([config.seed, 3])
-        self.noise = torch.Generator().manual_seed(config.seed)
+        self.noise = torch.Generator(self.device).manual_seed(config.seed)
         self._parameters = [*self.model.parameters(), *self.teachers.parameters()]
         matrices = [p for p in self._parameters if p.dim() > 1]
         vectors = [p for p in self._parameters if p.dim() <= 1]
@@ -142,16 +150,19 @@ class Trainer:
         self.average = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
         tokenizer = Tokenizer(mini_tokenizer(), "<s>", "</s>", Path("tokenizer.json"))
         ids = [tokenizer.encode(text)[1:] for text in INSTRUCTIONS]
-        self._lengths = torch.tensor([len(row) for row in ids])
-        self._texts = torch.tensor([row + [0] * (int(self._lengths.max()) - len(row)) for row in ids])
+        longest = max(map(len, ids))
+        self._lengths = torch.tensor([len(row) for row in ids], device=self.device)
+        self._texts = torch.tensor([row + [0] * (longest - len(row)) for row in ids], device=self.device)
 
-    def train_step(self) -> dict[str, float]:
-        """One step. Returns its losses by name."""
+    def train_step(self, position: int | None = None) -> dict[str, Tensor]:
+        """One step. position: where in the phases it is; None: as many steps as were made. Returns its losses by name,
+        on the device: reading one waits for it."""
         config = self.config
-        phase, within = config.phase_at(self.step)
-        if within == 0:
-            self.model.load_state_dict(self.average)  # towers that stand still should not stand at a noisy place
-            self._cache = None
+        phase, within = config.phase_at(self.step if position is None else position)
+        if phase is not self._phase:
+            if within == 0 or self._phase is not None:  # not where a run is taken up again
+                self.model.load_state_dict(self.average)  # towers that stand still should not stand at a noisy place
+            self._phase, self._cache = phase, None
         if self.step % REFRESH_STEPS == 0:
             self.store.refresh()
         for group in self.optimizer.param_groups:
@@ -164,20 +175,25 @@ class Trainer:
         self.optimizer.step()
         self.step += 1
         self._average()
-        return {name: float(loss.detach()) for name, loss in losses.items()}
+        return {name: loss.detach() for name, loss in losses.items()}
 
     def losses(self, picks: Sequence[Pick], phase: Phase) -> dict[str, Tensor]:
         """The losses of a batch, by name."""
-        frames = self.store.gather(picks, images=phase.towers)
-        truth = truth_of(frames)
+        images, truth = self.store.batch(picks, self.device, phase.towers)
         losses: dict[str, Tensor] = {}
         if phase.towers:
-            gains = self.config.augmentation.gains(len(frames), self.rng)
-            visual = self.model.encode_images(*pictures_of(frames.images, gains))
-            losses["patch"] = patch_loss(self.teachers, visual, truth)
+            pixels = self.config.augmentation(pixels_of(images), self.rng)
+            with self._fast():
+                visual = self.model.encode_images(*pictures_of(pixels))
+            losses["patch"] = patch_loss(self.teachers, visual.float(), truth)
         else:
             visual = self._cached_tokens(picks)
         return losses | (self._decoder_losses(visual, truth, phase) if phase.decoder else {})
+
+    def _fast(self) -> torch.autocast:
+        """bfloat16 where the GPU multiplies in it."""
+        enabled = self.device.type == "cuda" and torch.cuda.is_bf16_supported()
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled)
 
     def _decoder_losses(self, visual: Tensor, truth: Truth, phase: Phase) -> dict[str, Tensor]:
         kept = None
@@ -186,12 +202,14 @@ class Trainer:
             visual = visual.gather(1, kept[..., None].expand(-1, -1, visual.shape[2]))
         tasks = truth.tasks.clamp(min=0)
         layers = self.config.supervised_layers
-        output = packed_cognition(self.model, visual, self._texts[tasks], self._lengths[tasks], layers, kept)
+        with self._fast():
+            output = packed_cognition(self.model, visual, self._texts[tasks], self._lengths[tasks], layers, kept)
+        cognition = output.cognition.float()
         return {
             "attention": attention_loss(output, truth, kept),
-            "cognition": cognition_loss(self.teachers, output.cognition, truth),
-            "chunk": chunk_loss(self.teachers, output.cognition, truth),
-            "diffusion": diffusion_loss(self.model, output.cognition, truth, self.config.repeats, self.noise),
+            "cognition": cognition_loss(self.teachers, cognition, truth),
+            "chunk": chunk_loss(self.teachers, cognition, truth),
+            "diffusion": diffusion_loss(self.model, cognition, truth, self.config.repeats, self.noise),
         }
 
     def _cached_tokens(self, picks: Sequence[Pick]) -> Tensor:
@@ -201,7 +219,7 @@ class Trainer:
 
     @torch.no_grad()
     def _encode(self, images: np.ndarray) -> Tensor:
-        return self.model.encode_images(*pictures_of(images))
+        return self.model.encode_images(*pictures_of(pixels_of(torch.from_numpy(images).to(self.device))))
 
     @torch.no_grad()
     def _average(self) -> None:
@@ -229,7 +247,7 @@ class Trainer:
 
     def restore(self, file: Path) -> None:
         """Takes a state up again. Raises ValueError where it is of a network of other sizes."""
-        state = torch.load(file, weights_only=True)
+        state = torch.load(file, weights_only=True, map_location=self.device)
         try:
             self.model.load_state_dict(state["model"])
             self.teachers.load_state_dict(state["teachers"])
@@ -237,6 +255,6 @@ class Trainer:
             raise ValueError(f"{file} is of another network: {error}; start a new run in another directory") from error
         self.average = state["average"]
         self.optimizer.load_state_dict(state["optimizer"])
-        self.noise.set_state(state["noise"])
+        self.noise.set_state(state["noise"].cpu())
         self.rng.bit_generator.state = json.loads(state["rng"])
         self.step = state["step"]
