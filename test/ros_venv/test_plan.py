@@ -63,6 +63,12 @@ def test_numpy_stays_on_the_line_the_sourced_ros_was_compiled_for(sourced: str, 
     assert opencv in words
 
 
+def test_pinocchio_comes_from_wheels_only_where_their_numpy_is() -> None:
+    assert "pinocchio.txt" in _words(_plan(3, 12))
+    assert "pinocchio.txt" in _words(_plan(3, 12, **{**SOURCED, "numpy": "2.1.0"}))
+    assert "pinocchio.txt" not in _words(_plan(3, 12, **SOURCED))
+
+
 def test_opencv_for_numpy_1_is_older_than_the_first_that_needs_numpy_2() -> None:
     version = OPENCV_FOR_NUMPY_1.split("==")[1]
     assert tuple(map(int, version.split(".")[:2])) < (4, 12)
