@@ -123,6 +123,7 @@ def activate_when_configured(*nodes: LifecycleNode) -> list:
 
 
 def when(node: LifecycleNode, state: str, target: LifecycleNode, transition: int, came_from: str | None = None) -> list:
+    """Once: whoever configures a node again by hand activates it by hand, too."""
     return [
         RegisterEventHandler(
             OnStateTransition(
@@ -130,6 +131,7 @@ def when(node: LifecycleNode, state: str, target: LifecycleNode, transition: int
                 start_state=came_from,
                 goal_state=state,
                 entities=[change(target, transition)],
+                handle_once=True,
             )
         )
     ]

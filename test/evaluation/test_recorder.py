@@ -61,6 +61,17 @@ def test_every_output_is_written_and_named_in_the_summary(replay: Path) -> None:
     ]
 
 
+def test_a_simulators_report_says_how_its_episodes_ended(
+    tmp_path: Path, make_info: Callable[..., RunInfo], make_record: Callable[..., StepRecord]
+) -> None:
+    with ReplayRecorder(tmp_path / "out", make_info(bag="the built-in tabletop")) as recorder:
+        recorder.add(make_record(0), None)
+    recorder.finish(episodes="6 of 8 succeeded")
+    report = (tmp_path / "out" / "report.md").read_text()
+    assert report.startswith("# Episodes on the built-in tabletop\n")
+    assert "| episodes | 6 of 8 succeeded |" in report
+
+
 def test_the_summary_holds_the_numbers_of_the_episode(replay: Path) -> None:
     summary = json.loads((replay / "summary.json").read_text())
     assert (summary["frames"], summary["complete"], summary["instructions"]) == (

@@ -90,6 +90,13 @@ def test_a_further_index_is_asked_for_torch_alone() -> None:
     assert "https://example.org/whl" not in plan.installs[1]
 
 
+@pytest.mark.parametrize("facts", [{}, SOURCED, {**SOURCED, "numpy": "2.1.0"}])
+def test_every_requirement_file_of_a_plan_is_there(facts: dict[str, str]) -> None:
+    plan = _plan(3, 12, **facts)
+    assert all((REQUIREMENTS / name).is_file() for name in plan.requirements)
+    assert all(name in _words(plan) for name in plan.requirements)
+
+
 def test_every_requirement_is_pinned() -> None:
     for file in REQUIREMENTS.glob("*.txt"):
         for line in file.read_text(encoding="utf-8").splitlines():

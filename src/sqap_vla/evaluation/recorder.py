@@ -116,15 +116,16 @@ class ReplayRecorder:
         if self._video is not None:
             self._video.close()
 
-    def finish(self, complete: bool = True) -> dict[str, Any]:
+    def finish(self, complete: bool = True, episodes: str = "") -> dict[str, Any]:
         """Writes pictures, summary.json and report.md, and returns the summary.
 
-        complete: False where the bag was not read to its end.
+        complete: False where the bag was not read to its end. episodes: how a simulator's episodes ended, in words.
         """
         self.close()
         summary = {
             **summarize(self._records, self.info),
             "complete": complete,
+            "episodes": episodes,
             "skipped": {
                 "frames": self._skipped.total(),
                 "by_reason": dict(self._skipped),

@@ -40,7 +40,7 @@ def number(value: float | int | None, digits: int = 2) -> str:
 def render(summary: Mapping[str, Any]) -> str:
     """The report. summary: what ReplayRecorder.finish writes to summary.json."""
     sections = [
-        f"# Replay of {summary['run']['bag']}",
+        f"# {'Episodes on' if summary['episodes'] else 'Replay of'} {summary['run']['bag']}",
         f"> **{summary['run']['note']}**" if summary["run"].get("note") else "",
         _run(summary),
         _tokens(summary),
@@ -67,6 +67,7 @@ def _run(summary: Mapping[str, Any]) -> str:
             "frames",
             f"{summary['frames']}" + ("" if summary["complete"] else " (stopped before the end of the bag)"),
         ),
+        *([("episodes", summary["episodes"])] if summary["episodes"] else []),
         ("frames left out", _counts(summary["skipped"]["by_reason"])),
         ("fallbacks", _counts(summary["fallbacks"])),
         ("inputs with warnings", _counts(summary["warnings"])),

@@ -42,7 +42,7 @@ def run(args: Namespace) -> int:
     out: Path = args.out
     config = Path(get_package_share_directory("sqap_vla")) / "config" / "tabletop.yaml"
     policy = build(PolicyParameters, read_parameter_file(config, "policy") | {"method": args.method, "seed": args.seed}, str(config))
-    info = RunInfo(bag="the built-in tabletop, live", checkpoint=SHIPPED_POLICY.name, method=args.method, seed=args.seed,
+    info = RunInfo(bag="the built-in tabletop", checkpoint=SHIPPED_POLICY.name, method=args.method, seed=args.seed,
                    step_s=policy.step_s, gripper_kind=policy.gripper, mode="live", precision=str(policy.make_method().recipe or ""), note=NOTE)
     screen = Screen(sys.stdout)
     screen.line(f"sqap-vla demo: {NOTE}")
@@ -58,13 +58,12 @@ def run(args: Namespace) -> int:
                 follow(watch, nodes, screen, args.seconds)
             except KeyboardInterrupt:
                 screen.line("stopping")
-            summary = recorder.finish()
+            summary = recorder.finish(episodes=watch.successes())
             statuses = {node.name: node.stop() for node in reversed(nodes)}
     finally:
         rclpy.try_shutdown()
     bad = {name: status for name, status in statuses.items() if status}
-    screen.line(f"{summary['frames']} chunks; episodes {watch.episode.get('episode', 0)}, successes {watch.episode.get('successes', 0)}; "
-                f"video and report: {out / 'report.md'}")
+    screen.line(f"{summary['frames']} chunks; episodes: {summary['episodes']}; video and report: {out / 'report.md'}")
     if bad:
         screen.line("ended badly: " + ", ".join(f"{name} ({status})" for name, status in bad.items()) + f"; see the logs in {out}")
     return 0 if summary["frames"] and not bad else 1

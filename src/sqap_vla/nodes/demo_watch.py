@@ -44,6 +44,14 @@ class Watch(Node):
                  f"step {episode.get('steps', 0)}, successes {episode.get('successes', 0)}"]
         return lines + [f"  {LEVELS[s.level]} {s.name.removeprefix('sqap_vla: '):12s} {s.message}" for s in self._diagnostics]
 
+    def successes(self) -> str:
+        """How the episodes ended that have begun, in words."""
+        episode = self.episode
+        if not episode:
+            return "none began"
+        unfinished = ", the last one cut short" if episode["state"] == "running" else ""
+        return f"{episode['successes']} of {episode['episode']} succeeded{unfinished}"
+
     def _on_image(self, msg: Image) -> None:
         self._frames[stamp_ns(msg.header.stamp)] = rgb_from_image(msg)
         while len(self._frames) > MAX_WAITING:
