@@ -12,10 +12,10 @@ BIN = $(VENV)/bin
 BUILD_VENV = $(PYTHON) docker/ros_venv $(VENV)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv venv-complete demo test clean
+.PHONY: help venv venv-complete demo test test-kernels clean
 
 help: ## show this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
 	@echo
 	@echo '  PYTHON=python3.12  interpreter to build the environment with (python3)'
 	@echo '  VENV=DIR           where the environment is (.venv)'
@@ -34,6 +34,15 @@ demo: venv-complete ## tabletop, loader, policy and diagnostics together, for a 
 
 test: venv-complete ## run every test
 	@$(BIN)/python -m pytest -n 2 $(ARGS)
+ifeq ($(ARGS),)
+	@$(MAKE) --no-print-directory test-kernels
+endif
+
+# Triton lies beside the environment and is tested in a process of its own: it and Mesa's renderer both bring an LLVM, and
+# a process that loads both crashes.
+test-kernels: venv-complete ## run the GPU kernels' tests on the CPU, in Triton's interpreter
+	@test -d $(VENV)/triton || $(BIN)/python -m pip install --quiet --no-deps --target $(VENV)/triton -r docker/ros_venv/requirements/triton.txt
+	@PYTHONPATH=$(VENV)/triton $(BIN)/python -m pytest -n 2 test/quantization/test_triton.py test/cogact/test_head_kernels.py
 
 clean: ## remove the environment and everything made by running and building
 	rm -rf $(VENV) build install log out site .pytest_cache .hypothesis src/*.egg-info

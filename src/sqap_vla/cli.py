@@ -38,6 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_replay(commands)
     _add_compress(commands)
     _add_evaluate(commands)
+    _add_tables(commands)
     _add_train(commands)
     _add_compare(commands)
     _add_inspect(commands)
@@ -114,6 +115,16 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
     )
     evaluate_command.add_arguments(evaluate)
     evaluate.set_defaults(run=_evaluate)
+
+
+def _add_tables(commands: argparse._SubParsersAction) -> None:
+    from sqap_vla.evaluation import tables_command
+
+    tables = commands.add_parser(
+        "tables", help="the paper's tables on the tabletop, every method", description=tables_command.DESCRIPTION
+    )
+    tables_command.add_arguments(tables)
+    tables.set_defaults(run=_tables)
 
 
 def _add_train(commands: argparse._SubParsersAction) -> None:
@@ -208,6 +219,13 @@ def _compress(args: argparse.Namespace) -> int:
         tokenizer = Tokenizer.from_path(args.tokenizer or args.checkpoint)
         frames = frames_of_bag(args.calibrate, tokenizer, args.frames, args.image_topic, args.instruction)
     print(summary(run(args, frames)))
+    return 0
+
+
+def _tables(args: argparse.Namespace) -> int:
+    from sqap_vla.evaluation import tables_command
+
+    print(tables_command.run(args))
     return 0
 
 

@@ -26,7 +26,7 @@ from sqap_vla.quantization.quantizer import (
     quantize_weight,
 )
 
-pytest.importorskip("triton", reason="the package triton is not installed")
+pytest.importorskip("triton", reason="Triton is not here; make test-kernels runs these with it")
 if os.environ.get("TRITON_INTERPRET") != "1":
     pytest.skip("TRITON_INTERPRET is set to something else than 1", allow_module_level=True)
 

@@ -31,9 +31,9 @@ _MOST_TILES = 256  # of a product that is split: no more than _PROGRAMS
 class Tiling:
     """n, k: outputs and inputs at a time."""
 
-    n: int = 32
-    k: int = 64
-    warps: int = 4
+    n: int = 64
+    k: int = 128
+    warps: int = 8
     stages: int = 3
 
 
@@ -172,13 +172,13 @@ def attention(qkv: Tensor, tokens: int, heads: int) -> Tensor:
 def run_blocks(blocks: nn.ModuleList, x: Tensor) -> Tensor:
     """What DiT.run_blocks computes. x: float32 [B, T, D]."""
     tokens, rows = x.shape[1], x.flatten(0, 1).contiguous()
-    arrived = torch.zeros(2 * len(blocks), _MOST_TILES, dtype=torch.int32, device=x.device)
-    for index, block in enumerate(blocks):
-        qkv = linear(norm(rows, block.norm1.eps), block.attn.qkv)
+    arrived = torch.zeros(4 * len(blocks), _MOST_TILES, dtype=torch.int32, device=x.device)
+    for block, here in zip(blocks, arrived.split(4), strict=True):
+        qkv = linear(norm(rows, block.norm1.eps), block.attn.qkv, arrived=here[0])
         mixed = attention(qkv, tokens, block.attn.num_heads)
-        rows = linear(mixed, block.attn.proj, residual=rows, arrived=arrived[2 * index])
-        hidden = linear(norm(rows, block.norm2.eps), block.mlp.fc1, gelu=True)
-        rows = linear(hidden, block.mlp.fc2, residual=rows, arrived=arrived[2 * index + 1])
+        rows = linear(mixed, block.attn.proj, residual=rows, arrived=here[1])
+        hidden = linear(norm(rows, block.norm2.eps), block.mlp.fc1, gelu=True, arrived=here[2])
+        rows = linear(hidden, block.mlp.fc2, residual=rows, arrived=here[3])
     return rows.unflatten(0, x.shape[:2])
 
 

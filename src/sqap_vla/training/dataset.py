@@ -96,7 +96,7 @@ class ResidentStore(FrameStore):
                 del self._shards[file]
                 continue
             rows = slice(self._filled, self._filled + len(frames))
-            self._images[rows] = torch.from_numpy(np.ascontiguousarray(frames.images)).to(self._device)
+            self._images[rows] = torch.from_numpy(np.array(frames.images)).to(self._device)
             self._truths.append(truth_of(frames).to(self._device))
             self._first[file], self._filled = rows.start, rows.stop
         if fresh:

@@ -1,0 +1,89 @@
+# Copyright 2026 The sqap_vla Authors
+# SPDX-License-Identifier: Apache-2.0
+"""docs/results.md, from the episodes that are on disk: every cell is what was measured, or "-"."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqap_vla.evaluation.tables import (
+    ABLATION,
+    DENSE,
+    METHODS,
+    RATIOS,
+    TITLES,
+    Results,
+    Variant,
+    against_dense,
+    average,
+    rate,
+)
+from sqap_vla.sim import FAMILIES, SCENARIOS
+
+SCENARIO_TITLES = dict(zip(SCENARIOS, ("visual matching", "variant aggregation"), strict=True))
+_HEAD = """# Results in closed loop
+
+CogACT-Mini ([training](training.md)) on the built-in tabletop, every method on the same episodes: a seed is the same scene, sentence
+and start for all of them. A cell is the success rate in percent, then episodes done of episodes run, and the 95 % Wilson interval. In
+the rows *paper* stand the rates of the 7B model on SIMPLER's tasks, which ours mirror; compare differences between rows, not the rates.
+"Against dense": episodes that this method alone did, and that dense alone did, over all tasks, with McNemar's exact test; below 0.05 a
+difference is called one. The simulator waits for the policy, so latency costs nothing here.
+
+Made by `{command}` on {hardware}; started again, the same command does the episodes that are missing.
+"""
+
+
+def report(results: Results, command: str, hardware: str) -> str:
+    parts = [_HEAD.format(command=command, hardware=hardware)]
+    for number, scenario in enumerate(SCENARIOS, 1):
+        title = f"{number}. Methods, {SCENARIO_TITLES[scenario]}"
+        parts += [_by_task(results, title, METHODS, (scenario,))]
+    parts += [_ratios(results), _by_task(results, "4. What each part of the method adds", ABLATION, SCENARIOS)]
+    return "\n".join([*parts, "## What the tables say", "", *(f"- {line}" for line in findings(results)), ""])
+
+
+def _table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [f"## {title}", "", f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows), ""])
+
+
+def _by_task(results: Results, title: str, variants: Sequence[Variant], scenarios: Sequence[str]) -> str:
+    rows = []
+    for variant in variants:
+        for scenario in scenarios:
+            name = variant.title if len(scenarios) == 1 else f"{variant.title}, {SCENARIO_TITLES[scenario]}"
+            cells = [rate([r.success for r in results.of(scenario, variant, task)]) for task in FAMILIES]
+            mean = average(results.all_of(scenario, variant))
+            rows.append([name, *cells, "-" if mean is None else f"{mean:.1f}", against_dense(results, scenario, variant)])
+            rows.append(["*paper*", *(f"{value:.1f}" for value in variant.paper[scenario]), ""])
+    return _table(title, ["", *(TITLES[task] for task in FAMILIES), "average", "against dense"], rows)
+
+
+def _ratios(results: Results) -> str:
+    rows = []
+    for scenario in SCENARIOS:
+        own = [average(results.all_of(scenario, variant)) for variant in (*RATIOS, DENSE)]
+        rows.append([SCENARIO_TITLES[scenario], *("-" if value is None else f"{value:.1f}" for value in own)])
+        paper = [*(variant.paper[scenario][0] for variant in RATIOS), DENSE.paper[scenario][-1]]
+        rows.append(["*paper*", *(f"{value:.1f}" for value in paper)])
+    head = ["pruning ratio, W4A4", *(variant.title for variant in RATIOS), "dense"]
+    return _table("3. Pruning ratio, averages over the tasks", head, rows)
+
+
+def findings(results: Results) -> list[str]:
+    """A plain sentence for each method and scenario that was compared with dense."""
+    lines = []
+    for scenario in SCENARIOS:
+        for variant in (*METHODS[1:], ABLATION[1]):
+            own, dense = (results.all_of(scenario, each) for each in (variant, DENSE))
+            shared = own.keys() & dense.keys()
+            mean, base = (average({key: each[key] for key in shared}) for each in (own, dense))
+            if mean is None or base is None:
+                continue
+            verdict = against_dense(results, scenario, variant).rpartition(": ")[2]
+            paper = variant.paper[scenario][-1] - DENSE.paper[scenario][-1]
+            lines.append(
+                f"{variant.title}, {SCENARIO_TITLES[scenario]}: {mean - base:+.1f} points against dense here "
+                f"({len(shared)} episodes; {verdict}), {paper:+.1f} in the paper."
+            )
+    return lines or ["Nothing has been compared yet."]

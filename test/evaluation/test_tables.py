@@ -1,0 +1,81 @@
+# Copyright 2026 The sqap_vla Authors
+# SPDX-License-Identifier: Apache-2.0
+"""The tables name the runs they need once each, say what was measured and nothing else."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from sqap_vla.evaluation.closed_loop import EpisodeResult
+from sqap_vla.evaluation.evaluate import COLUMNS
+from sqap_vla.evaluation.tables import ABLATION, DENSE, METHODS, RATIOS, SQAP, Plan, Results, against_dense, average
+from sqap_vla.evaluation.tables_report import report
+from sqap_vla.runtime.method import make_method
+from sqap_vla.sim import FAMILIES, SCENARIOS
+from sqap_vla.training.shipped import SHIPPED_POLICY
+
+
+def write(out: Path, scenario: str, key: str, task: str, successes: list[bool]) -> None:
+    directory = out / scenario / key / task
+    directory.mkdir(parents=True)
+    values = {name: {"int": 1, "float": 1.0, "str": "x", "bool": True}[kind] for name, kind in _kinds().items()}
+    with open(directory / "episodes.csv", "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        for seed, success in enumerate(successes):
+            writer.writerow(asdict(EpisodeResult(**values | {"seed": seed, "success": success})))
+
+
+def _kinds() -> dict[str, str]:
+    from dataclasses import fields
+
+    return {field.name: field.type for field in fields(EpisodeResult)}
+
+
+def test_runs_that_tables_share_are_done_once():
+    runs = Plan(SHIPPED_POLICY).runs()
+    assert len(runs) == len({(scenario, variant.key) for scenario, variant, _ in runs})
+    dense = [episodes for _, variant, episodes in runs if variant.key == DENSE.key]
+    assert dense == [100, 100]  # although table 4 would be content with 50
+    assert len(Plan(SHIPPED_POLICY, tables=(1,)).runs()) == len(METHODS)
+
+
+@pytest.mark.parametrize("variant", [*METHODS, *RATIOS, *ABLATION], ids=lambda variant: variant.key)
+def test_every_row_is_a_method_that_exists_and_has_the_papers_rates(variant):
+    make_method(variant.method, **variant.options)
+    assert set(variant.paper) == set(SCENARIOS)
+    for rates in variant.paper.values():
+        assert len(rates) in (1, 5)
+        if len(rates) == 5:
+            assert sum(rates[:4]) / 4 == pytest.approx(rates[4], abs=0.11)
+
+
+def test_an_unfinished_table_says_so(tmp_path: Path):
+    for task in FAMILIES:
+        write(tmp_path, "visual_matching", DENSE.key, task, [True] * 9 + [False])
+    text = report(Results(tmp_path), "sqap-vla tables", "a machine")
+    assert "90 (9/10, 60-98)" in text and "90.0" in text
+    assert "not measured" in text and "Nothing has been compared yet" in text
+
+
+def test_a_difference_is_claimed_only_where_the_test_allows_it(tmp_path: Path):
+    for task in FAMILIES:
+        write(tmp_path, "visual_matching", DENSE.key, task, [True] * 10)
+        write(tmp_path, "visual_matching", "random", task, [False] * 8 + [True] * 2)
+        write(tmp_path, "visual_matching", SQAP.key, task, [False] + [True] * 9)
+    results = Results(tmp_path)
+    assert against_dense(results, "visual_matching", METHODS[1]).endswith("worse")
+    assert against_dense(results, "visual_matching", SQAP).endswith("p = 0.12: no difference shown")
+    assert average(results.all_of("visual_matching", SQAP)) == pytest.approx(90.0)
+    assert "random, visual matching: -80.0 points against dense here (40 episodes; worse), -53.9 in the paper" in report(
+        results, "sqap-vla tables", "a machine"
+    )
+
+
+def test_a_plan_without_episodes_is_refused():
+    with pytest.raises(ValueError, match="at least one episode"):
+        Plan(SHIPPED_POLICY, episodes=0)
