@@ -37,7 +37,7 @@ ARGUMENTS = {
         "",
         'The task in words, such as "pick up the red cube". Empty: the seed chooses one.',
     ),
-    "family": ("pick", "Family of tasks from which the seed chooses: pick, move_near, drawer or place."),
+    "family": ("pick", "Family of tasks from which the seed chooses: pick, move_near, drawer, place; any takes them in turn."),
     "scenario": ("visual_matching", "visual_matching: as in training. variant_aggregation: light, table, camera vary."),
     "seed": ("0", "Seed of the first episode; later ones count up."),
     "step_mode": ("realtime", "realtime: latency costs. lockstep: time stands still while the policy thinks."),

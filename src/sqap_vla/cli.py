@@ -57,7 +57,10 @@ def _add_demo(commands: argparse._SubParsersAction) -> None:
     demo.add_argument("--out", type=Path, default=Path("out"), help="directory for pictures and report; default out")
     demo.add_argument("--seed", type=int, default=0, help="seed of the scene; default 0")
     demo.add_argument("--method", choices=METHODS, default="sqap", help="token selection; default sqap")
-    demo.add_argument("--instruction", default="", help="the task in words; default: another cube in each episode")
+    demo.add_argument("--instruction", default="", help="the task in words; default: another one in each episode")
+    demo.add_argument(
+        "--family", choices=("pick", "move_near", "drawer", "place", "any"), default="any", help="tasks to choose from; default: all of them in turn"
+    )
     demo.set_defaults(run=_demo)
 
 

@@ -75,6 +75,12 @@ def test_family_changes_at_the_next_reset_and_an_instruction_brings_its_own(cell
     assert restart(cell, instruction="")["family"] == "place"
 
 
+def test_any_family_takes_them_in_turn(cell: Client) -> None:
+    seen = [restart(cell, family="any", seed=seed)["family"] for seed in (8, 9, 10, 11)]
+    assert seen == ["pick", "move_near", "drawer", "place"]
+    assert restart(cell, family="drawer", seed=SEED)["family"] == "drawer"
+
+
 def test_unknown_families_and_scenarios_are_refused(cell: Client) -> None:
     refused = cell.set_parameter("family", "stack")
     assert not refused.successful and "pick, move_near, drawer, place" in refused.reason

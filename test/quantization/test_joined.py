@@ -87,6 +87,17 @@ def test_nothing_is_held_twice():
         assert torch.equal(tensor, weights[name]), name
 
 
+def test_several_methods_on_one_model_share_its_weights():
+    model = quantized(CONFIGS["default"])
+    join_layers(model)
+    place = model.decoder.layers[0].self_attn.k_proj.weight.data_ptr()
+    again = join_layers(model)
+    assert model.decoder.layers[0].self_attn.k_proj.weight.data_ptr() == place
+    torch.testing.assert_close(
+        again.decoder(embeds(), LAST, VISUAL).cognition, model.decoder(embeds(), LAST, VISUAL).cognition
+    )
+
+
 def test_joining_again_changes_nothing():
     joined = join_layers(quantized(CONFIGS["default"]))
     assert join_layers(joined) is joined

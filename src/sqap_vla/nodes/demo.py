@@ -76,7 +76,7 @@ def start_nodes(stack: ExitStack, args: Namespace, config: Path, watch: Watch) -
     def start(name: str, parameters: dict, **options) -> NodeProcess:
         return stack.enter_context(NodeProcess(name, name, parameters, log=out / f"{name}.log", files=[config], **options))
 
-    tabletop = start("tabletop", {"instruction": args.instruction, "seed": args.seed},
+    tabletop = start("tabletop", {"instruction": args.instruction, "family": args.family, "seed": args.seed},
                      remap={"command/twist": "policy/twist", "command/gripper": "policy/gripper"})
     recipe = make_method(args.method).recipe
     loader = start("model_loader", {"checkpoint": str(SHIPPED_POLICY), "artifact_dir": str(out / "model" / "artifact"),

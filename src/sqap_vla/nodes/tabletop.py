@@ -153,7 +153,7 @@ class TabletopNode(Node):
     def _start_episode(self) -> None:
         """Resets the scene; takes one tick, so that no two states share a stamp."""
         self._seed, self._next_seed = self._next_seed, self._next_seed + 1
-        _, info = self._env.reset(seed=self._seed, options=self._settings.reset_options())
+        _, info = self._env.reset(seed=self._seed, options=self._settings.reset_options(self._seed))
         self._scenario, self._varied = info["scenario"], info["varied"]
         self._episode += 1
         self._ticks = 0

@@ -10,6 +10,7 @@ from sqap_vla.nodes.parameters import parameter
 from sqap_vla.sim import FAMILIES, SCENARIOS, CameraConfig, ControlConfig, EnvironmentConfig, parse_instruction
 
 TICK_S = 0.04  # control step of the arm: how often it takes a twist, and clock, TF and joints go out
+ANY_FAMILY = "any"
 
 
 @dataclass(frozen=True)
@@ -37,9 +38,9 @@ class TabletopParameters:
     )
     family: str = parameter(
         "pick",
-        "Family of tasks from which the seed chooses; where an instruction is set, its own holds. "
-        "Set while running: of the next reset.",
-        choices=FAMILIES,
+        "Family of tasks from which the seed chooses; any: episodes take the families in turn. Where an instruction is "
+        "set, its own holds. Set while running: of the next reset.",
+        choices=(*FAMILIES, ANY_FAMILY),
     )
     scenario: str = parameter(
         "visual_matching",
@@ -98,9 +99,10 @@ class TabletopParameters:
         """Camera frames after which an episode of a task with this time limit ends."""
         return self.max_steps or max(1, round(time_limit_s / (self.ticks_per_frame * TICK_S)))
 
-    def reset_options(self) -> dict[str, str]:
-        """What the environment is told at the start of an episode."""
-        task = {"instruction": self.instruction} if self.instruction else {"family": self.family}
+    def reset_options(self, seed: int) -> dict[str, str]:
+        """What the environment is told at the start of the episode of `seed`."""
+        family = FAMILIES[seed % len(FAMILIES)] if self.family == ANY_FAMILY else self.family
+        task = {"instruction": self.instruction} if self.instruction else {"family": family}
         return task | {"scenario": self.scenario}
 
     def environment(self) -> EnvironmentConfig:

@@ -137,12 +137,28 @@ def _joins(layer: nn.Module) -> bool:
 def _side_by_side(linears: Sequence[QuantizedLinear], name: str) -> Tensor:
     """A buffer of all of them, [N, ...]; each one's own becomes a view of it."""
     tensors = [getattr(linear, name) for linear in linears]
-    joined = tensors[0] if len(tensors) == 1 else torch.cat(tensors)
+    joined = _whole(tensors)
+    if joined is None:
+        joined = torch.cat(tensors)
     start = 0
     for linear, tensor in zip(linears, tensors, strict=True):
         setattr(linear, name, joined[start : start + len(tensor)])
         start += len(tensor)
     return joined
+
+
+def _whole(tensors: Sequence[Tensor]) -> Tensor | None:
+    """What they are views of, one after the other, as another join of the same layers left them; None if they are
+    not."""
+    first = tensors[0]
+    place = first.storage_offset()
+    for tensor in tensors:
+        if tensor.untyped_storage().data_ptr() != first.untyped_storage().data_ptr() or not tensor.is_contiguous():
+            return None
+        if tensor.storage_offset() != place:
+            return None
+        place += tensor.numel()
+    return first.as_strided((sum(map(len, tensors)), *first.shape[1:]), first.stride(), first.storage_offset())
 
 
 def _copy(module: nn.Module) -> nn.Module:
