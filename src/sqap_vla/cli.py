@@ -59,7 +59,10 @@ def _add_demo(commands: argparse._SubParsersAction) -> None:
     demo.add_argument("--method", choices=METHODS, default="sqap", help="token selection; default sqap")
     demo.add_argument("--instruction", default="", help="the task in words; default: another one in each episode")
     demo.add_argument(
-        "--family", choices=("pick", "move_near", "drawer", "place", "any"), default="any", help="tasks to choose from; default: all of them in turn"
+        "--family",
+        choices=("pick", "move_near", "drawer", "place", "any"),
+        default="any",
+        help="tasks to choose from; default: all of them in turn",
     )
     demo.set_defaults(run=_demo)
 

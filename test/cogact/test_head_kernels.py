@@ -16,7 +16,7 @@ pytest.importorskip("triton", reason="Triton is not here; make test-kernels runs
 if os.environ.get("TRITON_INTERPRET") != "1":
     pytest.skip("TRITON_INTERPRET is set to something else than 1", allow_module_level=True)
 
-from sqap_vla.cogact import head_kernels  # noqa: E402
+from sqap_vla.cogact import head_kernels
 
 
 @pytest.mark.parametrize(("rows", "inputs", "outputs"), [(34, 256, 96), (5, 128, 40), (70, 384, 64)], ids=str)

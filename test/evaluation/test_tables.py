@@ -71,8 +71,9 @@ def test_a_difference_is_claimed_only_where_the_test_allows_it(tmp_path: Path):
     assert against_dense(results, "visual_matching", METHODS[1]).endswith("worse")
     assert against_dense(results, "visual_matching", SQAP).endswith("p = 0.12: no difference shown")
     assert average(results.all_of("visual_matching", SQAP)) == pytest.approx(90.0)
-    assert "random, visual matching: -80.0 points against dense here (40 episodes; worse), -53.9 in the paper" in report(
-        results, "sqap-vla tables", "a machine"
+    assert (
+        "random, visual matching: -80.0 points against dense here (40 episodes; worse), -53.9 in the paper"
+        in report(results, "sqap-vla tables", "a machine")
     )
 
 

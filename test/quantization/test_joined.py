@@ -68,9 +68,7 @@ def test_pruning_and_reuse_go_through_joined_layers():
         return selector.select(scores, ring, 8, 0, features)
 
     for options in ({"pruning": Pruning(2, 1, select)}, {"reuse": TokenReuse(relevance_layer=1)}):
-        results = [
-            each.decoder(embeds(1), LAST[:1], VISUAL, **copy.deepcopy(options)) for each in (model, joined)
-        ]
+        results = [each.decoder(embeds(1), LAST[:1], VISUAL, **copy.deepcopy(options)) for each in (model, joined)]
         torch.testing.assert_close(results[0].cognition, results[1].cognition, atol=1e-5, rtol=1e-5)
 
 
@@ -82,7 +80,9 @@ def test_nothing_is_held_twice():
     attention = layer.self_attn
     storages = {getattr(attention, name).weight.untyped_storage().data_ptr() for name in ("q_proj", "k_proj", "v_proj")}
     assert len(storages) == 1
-    assert layer.mlp.gate_proj.weight.untyped_storage().data_ptr() == layer.mlp.up_proj.weight.untyped_storage().data_ptr()
+    assert (
+        layer.mlp.gate_proj.weight.untyped_storage().data_ptr() == layer.mlp.up_proj.weight.untyped_storage().data_ptr()
+    )
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, weights[name]), name
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from sqap_vla.training.dataset import FrameStore, ResidentStore, truth_of
+from sqap_vla.training.dataset import FrameStore, ResidentStore
 from sqap_vla.training.run import Progress
 from sqap_vla.training.trainer import GPU_PHASES, Trainer, TrainingConfig
 

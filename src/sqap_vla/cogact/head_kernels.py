@@ -48,8 +48,7 @@ def _linear(
     INPUTS: tl.constexpr, GELU: tl.constexpr, HAS_RESIDUAL: tl.constexpr, SPLITS: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """A tile of y = gelu(x w^t + bias) + residual, computed transposed. INPUTS is a multiple of BLOCK_K * SPLITS.
-    """
+    """A tile of y = gelu(x w^t + bias) + residual, computed transposed. INPUTS is a multiple of BLOCK_K * SPLITS."""
     n = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
     m = tl.program_id(1) * BLOCK_M + tl.arange(0, BLOCK_M)
     k = tl.arange(0, BLOCK_K)

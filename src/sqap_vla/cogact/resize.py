@@ -5,7 +5,8 @@
 Pillow widens the bicubic kernel (a = -0.5) by the scale, so that shrinking averages; turns each output pixel's weights,
 whose sum is 1, into integers of 22 fractional bits; and resizes rows first, then columns, rounding to 8 bits after
 each. (From version 13 it begins with the columns where that is less work, so only pictures wider than high that shrink
-are taken here, as a camera's do.) On a GPU that is a tenth of a millisecond, where the CPU takes some for a camera frame.
+are taken here, as a camera's do.) On a GPU that is a quarter of a millisecond, where a CPU takes some milliseconds for
+a camera frame.
 
 Source: Pillow, src/libImaging/Resample.c (precompute_coeffs, normalize_coeffs_8bpc, ImagingResampleHorizontal_8bpc).
 """
@@ -23,7 +24,7 @@ _SUPPORT = 2.0  # of the bicubic kernel, in input pixels where nothing shrinks
 
 
 def resize_pictures(pictures: Tensor, size: int) -> Tensor:
-    """uint8 [B, H, W, C] -> uint8 [B, size, size, C]. Raises ValueError for a picture that `resizable` does not name."""
+    """uint8 [B, H, W, C] -> uint8 [B, size, size, C]. Raises ValueError for a picture that is not `resizable`."""
     height, width = pictures.shape[1:3]
     if not resizable(height, width, size):
         raise ValueError(f"a picture of {width}x{height} to {size}; it must be wider than high, and shrink")

@@ -148,8 +148,9 @@ def rate(successes: Sequence[bool]) -> str:
     """Percent, with episodes and interval."""
     if not successes:
         return "-"
-    low, high = wilson_interval(sum(successes), len(successes))
-    return f"{100 * sum(successes) / len(successes):.0f} ({sum(successes)}/{len(successes)}, {100 * low:.0f}-{100 * high:.0f})"
+    done, episodes = sum(successes), len(successes)
+    low, high = wilson_interval(done, episodes)
+    return f"{100 * done / episodes:.0f} ({done}/{episodes}, {100 * low:.0f}-{100 * high:.0f})"
 
 
 def average(success: Mapping[str, bool]) -> float | None:

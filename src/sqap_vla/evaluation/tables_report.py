@@ -23,11 +23,12 @@ from sqap_vla.sim import FAMILIES, SCENARIOS
 SCENARIO_TITLES = dict(zip(SCENARIOS, ("visual matching", "variant aggregation"), strict=True))
 _HEAD = """# Results in closed loop
 
-CogACT-Mini ([training](training.md)) on the built-in tabletop, every method on the same episodes: a seed is the same scene, sentence
-and start for all of them. A cell is the success rate in percent, then episodes done of episodes run, and the 95 % Wilson interval. In
-the rows *paper* stand the rates of the 7B model on SIMPLER's tasks, which ours mirror; compare differences between rows, not the rates.
-"Against dense": episodes that this method alone did, and that dense alone did, over all tasks, with McNemar's exact test; below 0.05 a
-difference is called one. The simulator waits for the policy, so latency costs nothing here.
+CogACT-Mini ([training](training.md)) on the built-in tabletop, every method on the same episodes: a seed is the same
+scene, sentence and start for all of them. A cell is the success rate in percent, then episodes done of episodes run,
+and the 95 % Wilson interval. In the rows *paper* stand the rates of the 7B model on SIMPLER's tasks, which ours mirror;
+compare differences between rows, not the rates. "Against dense": episodes that this method alone did, and that dense
+alone did, over all tasks, with McNemar's exact test; below 0.05 a difference is called one. The simulator waits for the
+policy, so latency costs nothing here.
 
 Made by `{command}` on {hardware}; started again, the same command does the episodes that are missing.
 """
@@ -54,7 +55,9 @@ def _by_task(results: Results, title: str, variants: Sequence[Variant], scenario
             name = variant.title if len(scenarios) == 1 else f"{variant.title}, {SCENARIO_TITLES[scenario]}"
             cells = [rate([r.success for r in results.of(scenario, variant, task)]) for task in FAMILIES]
             mean = average(results.all_of(scenario, variant))
-            rows.append([name, *cells, "-" if mean is None else f"{mean:.1f}", against_dense(results, scenario, variant)])
+            rows.append(
+                [name, *cells, "-" if mean is None else f"{mean:.1f}", against_dense(results, scenario, variant)]
+            )
             rows.append(["*paper*", *(f"{value:.1f}" for value in variant.paper[scenario]), ""])
     return _table(title, ["", *(TITLES[task] for task in FAMILIES), "average", "against dense"], rows)
 

@@ -49,7 +49,9 @@ class FrameStore:
         """`count` frames at random."""
         files = rng.choice(len(self._files), count, p=self._probability)
         rows = rng.random(count)
-        return [(self._files[i], int(row * len(self._shards[self._files[i]]))) for i, row in zip(files, rows, strict=True)]
+        return [
+            (self._files[i], int(row * len(self._shards[self._files[i]]))) for i, row in zip(files, rows, strict=True)
+        ]
 
     def batch(self, picks: Sequence[Pick], device: torch.device, images: bool = True) -> tuple[Tensor, Truth]:
         """Pictures uint8 [n, 224, 224, 3] and what they show, on `device`."""

@@ -42,10 +42,9 @@ class Recipe:
     """families: the tasks. demonstrations: frames of the expert. rollouts: frames of the policy, collected once
     training has come to `rollouts_from` of its steps (a share). first_frames: with which training begins. collectors:
     processes. tasks_per_frame: for how many sentences each frame is labelled. evaluate_steps: between tests on held-out
-    seeds, 0 for none; evaluate_episodes: of each family in a test. threads: torch's, 0 for its own choice. device: cpu or
-    cuda, where the frames are held too, up to `capacity` of them. minutes: how long training lasts, from its first step;
-    the phases' steps are then shares of that time, and however many steps are made. None: as many steps as the phases
-    have.
+    seeds, 0 for none; evaluate_episodes: of each family in a test. threads: torch's, 0 for its own choice. device: cpu
+    or cuda, where the frames are held too, up to `capacity` of them. minutes: how long training lasts, from its first
+    step; the phases' steps are then shares of that time, however many are made. None: as many steps as the phases have.
 
     Raises ValueError for an unknown family, a share outside [0, 1], or fewer demonstrations than training begins with.
     """

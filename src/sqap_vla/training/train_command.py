@@ -35,7 +35,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--collectors", type=int, default=default.collectors, help="processes that collect; default 1")
     parser.add_argument("--threads", type=int, default=default.threads, help="of torch; default: its own choice")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: CUDA where there is")
+    parser.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: CUDA where there is"
+    )
     parser.add_argument("--minutes", type=float, help="how long to train, instead of a number of steps")
     parser.add_argument(
         "--evaluate-steps", type=int, default=None, help="steps between tests on held-out seeds; 0: none"

@@ -84,9 +84,7 @@ class TritonBackend(Backend):
         _products().launch_gemm(y, x.values, weight, x.scale, weight_scale, bias, residual, x.planar)
         return y
 
-    def _rotate(
-        self, x: Tensor, rotation: InputRotation, spec: ActivationSpec, gated: bool
-    ) -> QuantizedInput | None:
+    def _rotate(self, x: Tensor, rotation: InputRotation, spec: ActivationSpec, gated: bool) -> QuantizedInput | None:
         """None where the kernel does not take it."""
         factors = _rows().factors_of(rotation.size, rotation.stride)
         if spec.granularity is not Granularity.TOKEN or factors is None or not factors.fits:
