@@ -8,12 +8,26 @@ Exit status: 0 done, 1 refused (one line says why), 2 wrong usage, 130 interrupt
 from __future__ import annotations
 
 import argparse
+import functools
+import importlib
 import logging
 import math
 import sys
 from pathlib import Path
+from types import ModuleType
 
 from sqap_vla.runtime.method import METHODS
+
+# Name of the command -> its module, less "_command", and what the list of commands says.
+MODULES = {
+    "compress": ("evaluation.compress", "quantize a checkpoint into an artifact"),
+    "evaluate": ("evaluation.evaluate", "closed-loop success on the tabletop"),
+    "tables": ("evaluation.tables", "the paper's tables on the tabletop, every method"),
+    "train": ("training.train", "train a small policy on the tabletop"),
+    "compare": ("evaluation.compare", "how far runs are from each other"),
+    "inspect": ("evaluation.inspect", "what the network is and costs"),
+    "bench": ("evaluation.bench", "how fast it is on this machine"),
+}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -36,13 +50,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_demo(commands)
     _add_replay(commands)
-    _add_compress(commands)
-    _add_evaluate(commands)
-    _add_tables(commands)
-    _add_train(commands)
-    _add_compare(commands)
-    _add_inspect(commands)
-    _add_bench(commands)
+    for name, (module, summary) in MODULES.items():
+        _add_module(commands, name, importlib.import_module(f"sqap_vla.{module}_command"), summary)
     _add_doctor(commands)
     return parser
 
@@ -103,72 +112,13 @@ def _add_replay(commands: argparse._SubParsersAction) -> None:
     replay.set_defaults(run=_replay)
 
 
-def _add_compress(commands: argparse._SubParsersAction) -> None:
-    from sqap_vla.evaluation import compress_command
-
-    compress = commands.add_parser(
-        "compress", help="quantize a checkpoint into an artifact", description=compress_command.DESCRIPTION
-    )
-    compress_command.add_arguments(compress)
-    compress.set_defaults(run=_compress)
-
-
-def _add_evaluate(commands: argparse._SubParsersAction) -> None:
-    from sqap_vla.evaluation import evaluate_command
-
-    evaluate = commands.add_parser(
-        "evaluate", help="closed-loop success on the tabletop", description=evaluate_command.DESCRIPTION
-    )
-    evaluate_command.add_arguments(evaluate)
-    evaluate.set_defaults(run=_evaluate)
-
-
-def _add_tables(commands: argparse._SubParsersAction) -> None:
-    from sqap_vla.evaluation import tables_command
-
-    tables = commands.add_parser(
-        "tables", help="the paper's tables on the tabletop, every method", description=tables_command.DESCRIPTION
-    )
-    tables_command.add_arguments(tables)
-    tables.set_defaults(run=_tables)
-
-
-def _add_train(commands: argparse._SubParsersAction) -> None:
-    from sqap_vla.training import train_command
-
-    train = commands.add_parser(
-        "train", help="train a small policy on the tabletop", description=train_command.DESCRIPTION
-    )
-    train_command.add_arguments(train)
-    train.set_defaults(run=_train)
-
-
-def _add_compare(commands: argparse._SubParsersAction) -> None:
-    from sqap_vla.evaluation import compare_command
-
-    compare = commands.add_parser(
-        "compare", help="how far runs are from each other", description=compare_command.DESCRIPTION
-    )
-    compare_command.add_arguments(compare)
-    compare.set_defaults(run=_compare)
-
-
-def _add_inspect(commands: argparse._SubParsersAction) -> None:
-    from sqap_vla.evaluation import inspect_command
-
-    inspect = commands.add_parser(
-        "inspect", help="what the network is and costs", description=inspect_command.DESCRIPTION
-    )
-    inspect_command.add_arguments(inspect)
-    inspect.set_defaults(run=_inspect)
-
-
-def _add_bench(commands: argparse._SubParsersAction) -> None:
-    from sqap_vla.evaluation import bench_command
-
-    bench = commands.add_parser("bench", help="how fast it is on this machine", description=bench_command.DESCRIPTION)
-    bench_command.add_arguments(bench)
-    bench.set_defaults(run=_bench)
+def _add_module(commands: argparse._SubParsersAction, name: str, module: ModuleType, summary: str) -> None:
+    """A command whose module has DESCRIPTION, add_arguments and run; run's text is printed, unless there is more to
+    do."""
+    parser = commands.add_parser(name, help=summary, description=module.DESCRIPTION)
+    module.add_arguments(parser)
+    special = {"compress": _compress, "inspect": _inspect, "bench": _bench}
+    parser.set_defaults(run=special.get(name, functools.partial(_print, module)))
 
 
 def _add_doctor(commands: argparse._SubParsersAction) -> None:
@@ -228,31 +178,8 @@ def _compress(args: argparse.Namespace) -> int:
     return 0
 
 
-def _tables(args: argparse.Namespace) -> int:
-    from sqap_vla.evaluation import tables_command
-
-    print(tables_command.run(args))
-    return 0
-
-
-def _evaluate(args: argparse.Namespace) -> int:
-    from sqap_vla.evaluation.evaluate_command import run
-
-    print(run(args))
-    return 0
-
-
-def _compare(args: argparse.Namespace) -> int:
-    from sqap_vla.evaluation.compare_command import run
-
-    print(run(args))
-    return 0
-
-
-def _train(args: argparse.Namespace) -> int:
-    from sqap_vla.training.train_command import run
-
-    print(run(args))
+def _print(module: ModuleType, args: argparse.Namespace) -> int:
+    print(module.run(args))
     return 0
 
 

@@ -31,7 +31,7 @@ from sqap_vla.runtime.method import make_method
 from sqap_vla.training.shipped import SHIPPED_POLICY
 
 SCREEN_PERIOD_S = 0.5
-NOTE = "CogACT-Mini, trained to pick up the named cube; it does not succeed every time (docs/training.md)."
+NOTE = "CogACT-Mini, trained on the tabletop's four tasks; it does not succeed every time (docs/results.md)."
 
 
 def run(args: Namespace) -> int:
