@@ -196,6 +196,14 @@ def test_further_points_get_a_ring_too(engine_for: Callable[..., Engine]):
     assert chunk.ring.pixel == pytest.approx((32.0, 24.0)), "the first point is the end-effector"
 
 
+@pytest.mark.parametrize("wrong", [np.zeros((48, 64, 3), np.float32), np.zeros((48, 64), np.uint8)], ids=["f32", "grey"])
+def test_a_picture_of_another_kind_is_refused_and_the_next_one_answered(engine_for: Callable[..., Engine], wrong):
+    engine = engine_for("sqap")
+    with pytest.raises(ValueError, match="must be uint8"):
+        engine.infer(replace(SEEN, rgb=wrong))
+    assert np.isfinite(engine.infer(SEEN).actions).all()
+
+
 def test_a_layer_that_the_network_does_not_have_is_refused(engine_for: Callable[..., Engine]):
     with pytest.raises(ValueError, match="prune_layer is 8; the decoder has 8 layers"):
         engine_for("sqap", prune_layer=8)

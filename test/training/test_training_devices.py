@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from sqap_vla.training import dataset
 from sqap_vla.training.dataset import FrameStore, ResidentStore
 from sqap_vla.training.run import Progress
 from sqap_vla.training.trainer import GPU_PHASES, Trainer, TrainingConfig
@@ -32,6 +33,23 @@ def test_a_resident_store_gives_the_same_batches(demonstrations: Path) -> None:
 
 def test_a_full_store_leaves_out_what_comes_later(demonstrations: Path) -> None:
     assert len(ResidentStore({demonstrations: 1.0}, CPU, capacity=30)) == 24
+
+
+def test_a_shard_that_was_left_out_is_not_read_again(demonstrations: Path, monkeypatch) -> None:
+    read = []
+    real = dataset.read_shard
+    monkeypatch.setattr(dataset, "read_shard", lambda file: read.append(file) or real(file))
+    store = ResidentStore({demonstrations: 1.0}, CPU, capacity=30)
+    assert len(read) > 1
+    store.refresh()
+    assert len(read) == len(set(read))
+
+
+def test_truth_without_pictures_is_the_same_truth(demonstrations: Path) -> None:
+    store = ResidentStore({demonstrations: 1.0}, CPU, capacity=100)
+    picks = store.draw(4, np.random.default_rng(0))
+    images, truth = store.batch(picks, CPU, images=False)
+    assert not len(images) and torch.equal(truth.chunks, store.batch(picks, CPU)[1].chunks)
 
 
 @pytest.mark.parametrize("phase", GPU_PHASES, ids=lambda phase: phase.name)

@@ -31,10 +31,15 @@ def preprocess(rgb: np.ndarray) -> tuple[Tensor, Tensor]:
     return normalize(resize(rgb))
 
 
-def resize(rgb: np.ndarray) -> np.ndarray:
-    """Frame uint8 [H, W, 3] -> uint8 [224, 224, 3]. Raises ValueError for another kind of array."""
+def check_rgb(rgb: np.ndarray) -> None:
+    """Raises ValueError for anything but uint8 [H, W, 3]."""
     if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or 0 in rgb.shape:
         raise ValueError(f"rgb is {rgb.dtype} {rgb.shape}; it must be uint8 [H, W, 3] and not empty")
+
+
+def resize(rgb: np.ndarray) -> np.ndarray:
+    """Frame uint8 [H, W, 3] -> uint8 [224, 224, 3]. Raises ValueError for another kind of array."""
+    check_rgb(rgb)
     return np.array(Image.fromarray(rgb).resize((IMAGE_SIZE_PX, IMAGE_SIZE_PX), Image.Resampling.BICUBIC))
 
 
@@ -46,7 +51,16 @@ def normalize(picture: np.ndarray) -> tuple[Tensor, Tensor]:
 
 def normalize_pictures(pictures: Tensor) -> tuple[Tensor, Tensor]:
     """Resized frames uint8 [B, 224, 224, 3] -> (dino, siglip), float32 [B, 3, 224, 224] each, on the same device."""
-    pixels = pictures.permute(0, 3, 1, 2).contiguous().to(torch.float32).div(255)
+    return normalize_pixels(pixels_of(pictures))
+
+
+def pixels_of(pictures: Tensor) -> Tensor:
+    """Resized frames uint8 [B, 224, 224, 3] -> float32 [B, 3, 224, 224], 0 to 1."""
+    return pictures.permute(0, 3, 1, 2).contiguous().to(torch.float32).div(255)
+
+
+def normalize_pixels(pixels: Tensor) -> tuple[Tensor, Tensor]:
+    """Pixels [B, 3, 224, 224] -> (dino, siglip), float32 [B, 3, 224, 224] each."""
     towers = ((DINO_MEAN, DINO_STD), (SIGLIP_MEAN, SIGLIP_STD))
     dino, siglip = (
         (pixels - _per_channel(mean, pixels.device)) / _per_channel(std, pixels.device) for mean, std in towers

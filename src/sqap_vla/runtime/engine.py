@@ -18,7 +18,7 @@ import torch
 
 from sqap_vla.cogact.model import CogAct
 from sqap_vla.cogact.normalization import ActionStatistics
-from sqap_vla.cogact.preprocess import IMAGE_SIZE_PX, resize
+from sqap_vla.cogact.preprocess import IMAGE_SIZE_PX, check_rgb, resize
 from sqap_vla.cogact.prompt import Tokenizer
 from sqap_vla.cogact.resize import resizable
 from sqap_vla.pruning.ring import Ring, ring_from_geometry
@@ -171,6 +171,7 @@ class Engine:
         noise = torch.randn(CHUNK_STEPS, ACTION_DIM, generator=torch.Generator().manual_seed(seed))
         ids = self._input_ids(observation.instruction)
         rgb = observation.rgb
+        check_rgb(rgb)  # a frame that is resized on the device as well
         on_device = self.model.device.type == "cuda" and self._memory is None  # which compares pictures on the host
         picture = rgb if on_device and resizable(*rgb.shape[:2], IMAGE_SIZE_PX) else resize(rgb)
         return Frame(picture, ids, ring.mask, seed, noise)

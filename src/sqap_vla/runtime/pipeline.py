@@ -41,8 +41,8 @@ LENGTH_STEP_CUDA = 32
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """What one row of a batch is made of, on the host. picture: uint8 [224, 224, 3], or what is `resizable` to it. ids: the prompt's. ring: bool [N].
-    seed: of the selector's draw. noise: float32 [T, C].
+    """What one row of a batch is made of, on the host. picture: uint8 [224, 224, 3], or what is `resizable` to it.
+    ids: the prompt's. ring: bool [N]. seed: of the selector's draw. noise: float32 [T, C].
     """
 
     picture: np.ndarray
@@ -99,8 +99,7 @@ class Pipeline:
         self._last = _Upload(buffer(batch, dtype=torch.int64))
         self._ring = _Upload(buffer(*shape, dtype=torch.bool))
         self._noise = _Upload(buffer(batch, head.chunk_steps, head.action_dim, dtype=torch.float32))
-        self._device = device
-        self._raw: dict[tuple[int, ...], _Upload] = {}  # pictures of the size that the camera now has
+        self._camera: _Upload | None = None  # pictures of the size that the camera now has
         self._seeds = [0] * batch
         self._visual = buffer(*shape, model.config.decoder.hidden_size, dtype=model.dtype)
         self._cognition = buffer(batch, model.config.decoder.hidden_size, dtype=model.dtype)
@@ -170,15 +169,14 @@ class Pipeline:
     def _write_pictures(self, pictures: Sequence[np.ndarray]) -> None:
         """Those of a camera's own size are uploaded as they are, and resized there."""
         for row, picture in enumerate(pictures):
-            shape = picture.shape
-            if shape == tuple(self._pictures.device.shape[1:]):
-                self._pictures.write(torch.from_numpy(picture), row)
+            values, resized = torch.from_numpy(picture), self._pictures.device
+            if values.shape == resized.shape[1:]:
+                self._pictures.write(values, row)
                 continue
-            if shape not in self._raw:
-                self._raw = {shape: _Upload(torch.zeros(self._batch, *shape, dtype=torch.uint8, device=self._device))}
-            raw = self._raw[shape]
-            raw.write(torch.from_numpy(picture), row)
-            self._pictures.device[row].copy_(resize_pictures(raw.device[row][None], IMAGE_SIZE_PX)[0])
+            if self._camera is None or values.shape != self._camera.device.shape[1:]:
+                self._camera = _Upload(resized.new_zeros(self._batch, *values.shape))
+            self._camera.write(values, row)
+            resized[row].copy_(resize_pictures(self._camera.device[row][None], IMAGE_SIZE_PX)[0])
 
     def _step(self, run: Callable[[], None]) -> CapturedStep:
         return CapturedStep(run, self._model.device if self._captured else None, self._pool)

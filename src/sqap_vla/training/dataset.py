@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sqap_vla.cogact.preprocess import DINO_MEAN, DINO_STD, SIGLIP_MEAN, SIGLIP_STD
 from sqap_vla.training.frames import Frames, read_shard, shard_files
 from sqap_vla.training.objectives import Truth, normalize_chunks
 
@@ -24,6 +23,7 @@ class FrameStore:
 
     def __init__(self, sources: dict[Path, float]) -> None:
         self._sources = sources
+        self._seen: set[Path] = set()  # also those that were left out
         self._shards: dict[Path, Frames] = {}
         self.refresh()
 
@@ -31,16 +31,17 @@ class FrameStore:
         """Takes in shards that have come since. Raises ValueError while there is no frame at all."""
         for directory in self._sources:
             for file in shard_files(directory):
-                if file not in self._shards:
-                    self._shards[file] = read_shard(file)
+                if file not in self._seen:
+                    self._seen.add(file)
+                    self._take(file, read_shard(file))
         if not self._shards:
             raise ValueError(f"no frames in {', '.join(map(str, self._sources))}; collect some first")
-        self._weigh()
-
-    def _weigh(self) -> None:
         weights = [self._sources[file.parent] * len(shard) for file, shard in self._shards.items()]
         self._files = list(self._shards)
         self._probability = np.array(weights) / sum(weights)
+
+    def _take(self, file: Path, frames: Frames) -> None:
+        self._shards[file] = frames
 
     def __len__(self) -> int:
         return sum(map(len, self._shards.values()))
@@ -80,34 +81,28 @@ class ResidentStore(FrameStore):
     def __init__(self, sources: dict[Path, float], device: torch.device, capacity: int) -> None:
         self._device, self._capacity = device, capacity
         self._images: Tensor | None = None
-        self._truths: list[Truth] = []
         self._truth: Truth | None = None
         self._first: dict[Path, int] = {}  # row of a shard's first frame
         self._filled = 0
         super().__init__(sources)
 
-    def refresh(self) -> None:
-        super().refresh()
-        fresh = [file for file in self._shards if file not in self._first]
-        if self._images is None:
-            shape = (self._capacity, *next(iter(self._shards.values())).images.shape[1:])
-            self._images = torch.zeros(shape, dtype=torch.uint8, device=self._device)
-        for file in fresh:
-            frames = self._shards[file]
-            if self._filled + len(frames) > self._capacity:
-                del self._shards[file]
-                continue
-            rows = slice(self._filled, self._filled + len(frames))
-            self._images[rows] = torch.from_numpy(np.array(frames.images)).to(self._device)
-            self._truths.append(truth_of(frames).to(self._device))
-            self._first[file], self._filled = rows.start, rows.stop
-        if fresh:
-            self._truth = Truth.joined(self._truths)
-            self._weigh()
+    def _take(self, file: Path, frames: Frames) -> None:
+        if self._filled + len(frames) > self._capacity:
+            return
+        super()._take(file, frames)
+        images, truth = torch.from_numpy(np.array(frames.images)), truth_of(frames)
+        if self._images is None or self._truth is None:
+            self._images = images.new_empty(self._capacity, *images.shape[1:], device=self._device)
+            self._truth = truth.room(self._capacity, self._device)
+        self._first[file], end = self._filled, self._filled + len(frames)
+        self._images[self._filled : end] = images.to(self._device)
+        self._truth.put(self._filled, truth)
+        self._filled = end
 
     def batch(self, picks: Sequence[Pick], device: torch.device, images: bool = True) -> tuple[Tensor, Truth]:
         rows = torch.tensor([self._first[file] + row for file, row in picks]).to(device, non_blocking=True)
-        return self._images[rows], self._truth.rows(rows)
+        pictures = self._images[rows] if images else self._images[:0]
+        return pictures, self._truth.rows(rows)
 
 
 class TokenCache:
@@ -170,17 +165,3 @@ def truth_of(frames: Frames) -> Truth:
         **{name: torch.from_numpy(np.asarray(getattr(frames, name))) for name in (*_STATE, "tasks")},
         chunks=torch.from_numpy(normalize_chunks(frames.chunks)),
     )
-
-
-def pixels_of(images: Tensor) -> Tensor:
-    """Pictures uint8 [n, 224, 224, 3] -> float32 [n, 3, 224, 224], 0 to 1."""
-    return images.permute(0, 3, 1, 2).to(torch.float32).div_(255.0)
-
-
-def pictures_of(pixels: Tensor) -> tuple[Tensor, Tensor]:
-    """Pixels [n, 3, 224, 224] as the two towers take them."""
-    return _scale(pixels, DINO_MEAN, DINO_STD), _scale(pixels, SIGLIP_MEAN, SIGLIP_STD)
-
-
-def _scale(pixels: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    return (pixels - pixels.new_tensor(mean)[:, None, None]) / pixels.new_tensor(std)[:, None, None]

@@ -13,7 +13,7 @@ directly, the chunk.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -94,18 +94,27 @@ class Truth:
     tasks: Tensor  # int64 [B, K]
     chunks: Tensor  # normalised, [B, K, 16, 7]
 
-    @staticmethod
-    def joined(parts: Sequence[Truth]) -> Truth:
-        """One batch of several."""
-        names = [field.name for field in fields(Truth)]
-        return Truth(**{name: torch.cat([getattr(part, name) for part in parts]) for name in names})
+    def each(self, change: Callable[[Tensor], Tensor]) -> Truth:
+        """With every field changed."""
+        return Truth(**{field.name: change(getattr(self, field.name)) for field in fields(Truth)})
 
     def to(self, device: torch.device) -> Truth:
-        return Truth(**{field.name: getattr(self, field.name).to(device) for field in fields(Truth)})
+        return self.each(lambda values: values.to(device))
 
     def rows(self, index: Tensor) -> Truth:
         """Some of its frames, int64 [n]."""
-        return Truth(**{field.name: getattr(self, field.name)[index] for field in fields(Truth)})
+        return self.each(lambda values: values[index])
+
+    def room(self, frames: int, device: torch.device) -> Truth:
+        """For that many frames like these, not filled."""
+        return self.each(lambda values: values.new_empty(frames, *values.shape[1:], device=device))
+
+    def put(self, first: int, part: Truth) -> None:
+        """Fills frames from `first` on."""
+        for field in fields(Truth):
+            values = getattr(part, field.name)
+            room = getattr(self, field.name)
+            room[first : first + len(values)] = values.to(room.device)
 
     def heat(self) -> Tensor:
         """How much each patch is the place of each keypoint, 0 to 1, [B, 5, N]; 0 for one that is out of sight."""

@@ -56,7 +56,7 @@ def packed_cognition(
     text_positions = (1 + num_visual + torch.arange(longest, device=device)).repeat(count).expand(batch, -1)
     positions = torch.cat([kept.new_zeros(batch, 1), 1 + kept, text_positions], dim=1)  # [B, T]
     rope = rotary_tables(positions, decoder.config.head_dim, decoder.config.rope_theta, x.dtype)
-    mask = _mask(start, count, longest).to(device)  # [T, T]
+    mask = _mask(start, count, longest, device)  # [T, T]
     last = start + longest * torch.arange(count, device=device) + lengths - 1  # [B, K]
     attention: dict[int, Tensor] = {}
     for index, layer in enumerate(decoder.layers):
@@ -75,12 +75,12 @@ _BOS = 1
 
 
 @functools.lru_cache(maxsize=8)
-def _mask(start: int, count: int, longest: int) -> Tensor:
-    """Which token sees which, bool [T, T]."""
+def _mask(start: int, count: int, longest: int, device: torch.device) -> Tensor:
+    """Which token sees which, bool [T, T], uploaded once."""
     total = start + count * longest
     owner = torch.cat([torch.full((start,), -1), torch.arange(count).repeat_interleave(longest)])
     shared = (owner[None] == owner[:, None]) | (owner[None] == -1)
-    return shared & torch.ones(total, total, dtype=torch.bool).tril()
+    return (shared & torch.ones(total, total, dtype=torch.bool).tril()).to(device)
 
 
 def _rows(q: Tensor, k: Tensor, mask: Tensor) -> Tensor:

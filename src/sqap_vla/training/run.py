@@ -139,19 +139,22 @@ def _steps(recipe: Recipe, trainer: Trainer, out: Path) -> Iterator[float]:
     steps, sums, count = recipe.training.steps, {}, 0
     progress = Progress(steps, trainer.step, recipe.minutes)
     with tqdm(total=steps, initial=progress.position, desc="training", unit="step", disable=None) as bar:
-        while (position := progress.position) < steps:
+        position = progress.position
+        while position < steps:
             for name, loss in trainer.train_step(position).items():
                 sums[name] = sums[name] + loss if name in sums else loss
             count += 1
             progress.made_step()
+            position = progress.position  # read once: with a time, the end must not come between two looks
+            done = position >= steps
             bar.update(position - bar.n)
-            if trainer.step % LOG_STEPS == 0 or progress.done:
+            if trainer.step % LOG_STEPS == 0 or done:
                 means = {name: float(total) / count for name, total in sums.items()}
                 bar.set_postfix({name: f"{mean:.3f}" for name, mean in means.items()})
                 entry = {"step": trainer.step, "seconds": round(progress.seconds, 1), "frames": len(trainer.store)}
                 append_log(out / "log.jsonl", entry | means)
                 sums, count = {}, 0
-            if progress.due(SAVE_STEPS) or progress.done:
+            if progress.due(SAVE_STEPS) or done:
                 trainer.save(out / "state.pt")
                 facts = {"step": trainer.step, "families": list(recipe.families), "seed": recipe.training.seed}
                 average = {name: tensor.cpu() for name, tensor in trainer.average.items()}

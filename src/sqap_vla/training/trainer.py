@@ -21,9 +21,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sqap_vla.cogact.preprocess import normalize_pictures, normalize_pixels, pixels_of
 from sqap_vla.cogact.prompt import Tokenizer
 from sqap_vla.sim import INSTRUCTIONS
-from sqap_vla.training.dataset import Augmentation, FrameStore, Pick, TokenCache, pictures_of, pixels_of
+from sqap_vla.training.dataset import Augmentation, FrameStore, Pick, TokenCache
 from sqap_vla.training.mini import mini_config, mini_tokenizer, untrained
 from sqap_vla.training.objectives import (
     LossWeights,
@@ -184,7 +185,7 @@ class Trainer:
         if phase.towers:
             pixels = self.config.augmentation(pixels_of(images), self.rng)
             with self._fast():
-                visual = self.model.encode_images(*pictures_of(pixels))
+                visual = self.model.encode_images(*normalize_pixels(pixels))
             losses["patch"] = patch_loss(self.teachers, visual.float(), truth)
         else:
             visual = self._cached_tokens(picks)
@@ -219,7 +220,7 @@ class Trainer:
 
     @torch.no_grad()
     def _encode(self, images: np.ndarray) -> Tensor:
-        return self.model.encode_images(*pictures_of(pixels_of(torch.from_numpy(images).to(self.device))))
+        return self.model.encode_images(*normalize_pictures(torch.from_numpy(images).to(self.device)))
 
     @torch.no_grad()
     def _average(self) -> None:
