@@ -13,6 +13,8 @@ prismatic/models/vlms/prismatic.py.
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 from collections.abc import Sequence
 
 import torch
@@ -32,6 +34,13 @@ class CogAct(nn.Module):
         self.projector = Projector(config.dino.embed_dim + config.siglip.embed_dim, config.decoder.hidden_size)
         self.llm_backbone = nn.ModuleDict({"llm": nn.ModuleDict({"model": LlamaDecoder(config.decoder)})})
         self.action_model = ActionModel(config.head)
+
+    def with_decoder(self, decoder: LlamaDecoder) -> CogAct:
+        """A model of the same tensors around another decoder; this one stays as it is."""
+        other = sharing_copy(self)
+        other.config = dataclasses.replace(self.config, decoder=decoder.config)
+        other.llm_backbone = nn.ModuleDict({"llm": nn.ModuleDict({"model": decoder})})
+        return other.train(self.training)
 
     @property
     def decoder(self) -> LlamaDecoder:
@@ -118,3 +127,10 @@ class CogAct(nn.Module):
                 f"token ids reach from {lowest} to {highest} and the model has "
                 f"{self.config.decoder.vocab_size} embeddings; use the tokenizer of this checkpoint"
             )
+
+
+def sharing_copy(module: nn.Module) -> nn.Module:
+    """A module of its own with the same parameters and sub-modules."""
+    other = copy.copy(module)
+    other._modules = dict(module._modules)
+    return other

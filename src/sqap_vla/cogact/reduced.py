@@ -12,7 +12,6 @@ The reduced model shares every tensor with the one it was made of, except the na
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 from collections.abc import Sequence
 
@@ -21,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sqap_vla.cogact.llama import DecoderLayer, LlamaDecoder, LlamaMlp, rotary_tables
-from sqap_vla.cogact.model import CogAct
+from sqap_vla.cogact.model import CogAct, sharing_copy
 
 
 @torch.no_grad()
@@ -61,15 +60,12 @@ def reduced_model(model: CogAct, layers: Sequence[int], mlp_sparsity: float = 0.
     if not 0 <= mlp_sparsity < 1:
         raise ValueError(f"mlp_sparsity is {mlp_sparsity}; it must be in [0, 1), 0.25 drops a quarter of the channels")
     kept = model.decoder.config.intermediate_size - round(mlp_sparsity * model.decoder.config.intermediate_size)
-    decoder = _copy(model.decoder)
+    decoder = sharing_copy(model.decoder)
     decoder.config = dataclasses.replace(decoder.config, num_layers=len(layers), intermediate_size=max(kept, 1))
     decoder.layers = nn.ModuleList(
         _with_narrow_mlp(model.decoder.layers[i], decoder.config.intermediate_size) for i in layers
     )
-    reduced = _copy(model)
-    reduced.config = dataclasses.replace(model.config, decoder=decoder.config)
-    reduced.llm_backbone = nn.ModuleDict({"llm": nn.ModuleDict({"model": decoder})})
-    return reduced
+    return model.with_decoder(decoder)
 
 
 def _with_narrow_mlp(layer: DecoderLayer, channels: int) -> DecoderLayer:
@@ -77,8 +73,8 @@ def _with_narrow_mlp(layer: DecoderLayer, channels: int) -> DecoderLayer:
     if channels == width:
         return layer
     kept = torch.sort(mlp_channel_importance(layer.mlp), descending=True, stable=True).indices[:channels].sort().values
-    narrow = _copy(layer)
-    narrow.mlp = _copy(layer.mlp)
+    narrow = sharing_copy(layer)
+    narrow.mlp = sharing_copy(layer.mlp)
     for name, dim in (("gate_proj", 0), ("up_proj", 0), ("down_proj", 1)):
         weight = _weight(layer.mlp, name).index_select(dim, kept)
         with torch.device("meta"):
@@ -96,10 +92,3 @@ def _weight(mlp: LlamaMlp, name: str) -> Tensor:
             "reduce the model before it is quantized, or set mlp_sparsity to 0"
         )
     return linear.weight
-
-
-def _copy(module: nn.Module) -> nn.Module:
-    """A module of its own with the same parameters and sub-modules."""
-    other = copy.copy(module)
-    other._modules = dict(module._modules)
-    return other

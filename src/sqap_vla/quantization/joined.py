@@ -14,14 +14,13 @@ become views of them, so nothing is held twice.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from sqap_vla.cogact.llama import DecoderLayer, rotary_heads, take_rope
-from sqap_vla.cogact.model import CogAct
+from sqap_vla.cogact.model import CogAct, sharing_copy
 from sqap_vla.cogact.token_reuse import RotaryTables
 from sqap_vla.quantization.backends import Backend
 from sqap_vla.quantization.backends.registry import select_backend
@@ -37,13 +36,11 @@ def join_layers(model: CogAct) -> CogAct:
     """
     if not any(_joins(layer) for layer in model.decoder.layers):
         return model
-    decoder = _copy(model.decoder)
+    decoder = sharing_copy(model.decoder)
     decoder.layers = nn.ModuleList(
         JoinedDecoderLayer(layer) if _joins(layer) else layer for layer in model.decoder.layers
     )
-    joined = _copy(model)
-    joined.llm_backbone = nn.ModuleDict({"llm": nn.ModuleDict({"model": decoder})})
-    return joined.eval()
+    return model.with_decoder(decoder).eval()
 
 
 class JoinedLinear:
@@ -159,10 +156,3 @@ def _whole(tensors: Sequence[Tensor]) -> Tensor | None:
             return None
         place += tensor.numel()
     return first.as_strided((sum(map(len, tensors)), *first.shape[1:]), first.stride(), first.storage_offset())
-
-
-def _copy(module: nn.Module) -> nn.Module:
-    """A module of its own with the same parameters and sub-modules."""
-    other = copy.copy(module)
-    other._modules = dict(module._modules)
-    return other
