@@ -8,14 +8,15 @@ dense is called one only where McNemar's exact test, over all tasks together, sa
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from sqap_vla.evaluation.closed_loop import EpisodeResult
 from sqap_vla.evaluation.evaluate import Evaluation, evaluate, read_episodes
-from sqap_vla.evaluation.significance import compare_paired, wilson_interval
+from sqap_vla.evaluation.significance import PairedComparison, compare_paired, wilson_interval
 from sqap_vla.sim import FAMILIES, SCENARIOS
 
 TITLES = {"pick": "Pick", "move_near": "Move near", "drawer": "Open/close drawer", "place": "Place in drawer"}
@@ -57,9 +58,9 @@ METHODS = (
     SQAP,
 )
 RATIOS = (
-    Variant("none", "dense", {"precision": "w4a4"}, _paper((71.8,), (58.2,))),
+    replace(W4A4, title="none"),
     Variant("0.3", "sqap", {"ratio": 0.3}, _paper((76.6,), (61.4,))),
-    Variant("0.4", "sqap", {}, _paper((79.3,), (64.4,))),
+    replace(SQAP, title="0.4"),
     Variant("0.5", "sqap", {"ratio": 0.5}, _paper((78.4,), (63.6,))),
     Variant("0.6", "sqap", {"ratio": 0.6}, _paper((76.9,), (61.2,))),
 )
@@ -78,7 +79,7 @@ ABLATION = (
         {"use_fps": False},
         _paper((92.0, 85.0, 69.2, 49.7, 74.0), (90.6, 75.6, 26.7, 48.7, 60.4)),
     ),
-    Variant("+ farthest points", "sqap", {}, SQAP.paper),
+    replace(SQAP, title="+ farthest points"),
 )
 
 
@@ -133,9 +134,10 @@ class Results:
 
     def __init__(self, out: Path) -> None:
         self._out = out
+        self._read = functools.cache(read_episodes)
 
     def of(self, scenario: str, variant: Variant, task: str) -> list[EpisodeResult]:
-        return read_episodes(_directory(self._out, scenario, variant, task))
+        return self._read(_directory(self._out, scenario, variant, task))
 
     def all_of(self, scenario: str, variant: Variant) -> dict[str, bool]:
         """Success by task and seed."""
@@ -164,15 +166,13 @@ def average(success: Mapping[str, bool]) -> float | None:
     return 100 * sum(rates) / len(rates)
 
 
-def against_dense(results: Results, scenario: str, variant: Variant) -> str:
-    """The paired comparison in words."""
-    if variant.key == DENSE.key:
-        return "-"
+def against_dense(results: Results, scenario: str, variant: Variant) -> PairedComparison | None:
+    """With dense, over the episodes of all tasks that both did; None where there are none, and for dense itself."""
     own, dense = results.all_of(scenario, variant), results.all_of(scenario, DENSE)
-    if not own.keys() & dense.keys():
-        return "not measured"
-    paired = compare_paired(own, dense)
-    verdict = "no difference shown" if paired.p_value >= LEVEL else (
-        "better" if paired.only_first > paired.only_second else "worse"
-    )  # fmt: skip
-    return f"+{paired.only_first} -{paired.only_second} of {paired.episodes}, p = {paired.p_value:.2g}: {verdict}"
+    return compare_paired(own, dense) if variant.key != DENSE.key and own.keys() & dense.keys() else None
+
+
+def verdict(paired: PairedComparison) -> str:
+    if paired.p_value >= LEVEL:
+        return "no difference shown"
+    return "better" if paired.only_first > paired.only_second else "worse"

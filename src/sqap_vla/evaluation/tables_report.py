@@ -17,6 +17,7 @@ from sqap_vla.evaluation.tables import (
     against_dense,
     average,
     rate,
+    verdict,
 )
 from sqap_vla.sim import FAMILIES, SCENARIOS
 
@@ -55,11 +56,17 @@ def _by_task(results: Results, title: str, variants: Sequence[Variant], scenario
             name = variant.title if len(scenarios) == 1 else f"{variant.title}, {SCENARIO_TITLES[scenario]}"
             cells = [rate([r.success for r in results.of(scenario, variant, task)]) for task in FAMILIES]
             mean = average(results.all_of(scenario, variant))
-            rows.append(
-                [name, *cells, "-" if mean is None else f"{mean:.1f}", against_dense(results, scenario, variant)]
-            )
+            rows.append([name, *cells, "-" if mean is None else f"{mean:.1f}", _paired(results, scenario, variant)])
             rows.append(["*paper*", *(f"{value:.1f}" for value in variant.paper[scenario]), ""])
     return _table(title, ["", *(TITLES[task] for task in FAMILIES), "average", "against dense"], rows)
+
+
+def _paired(results: Results, scenario: str, variant: Variant) -> str:
+    paired = against_dense(results, scenario, variant)
+    if paired is None:
+        return "-" if variant.key == DENSE.key else "not measured"
+    counts = f"+{paired.only_first} -{paired.only_second} of {paired.episodes}"
+    return f"{counts}, p = {paired.p_value:.2g}: {verdict(paired)}"
 
 
 def _ratios(results: Results) -> str:
@@ -67,7 +74,7 @@ def _ratios(results: Results) -> str:
     for scenario in SCENARIOS:
         own = [average(results.all_of(scenario, variant)) for variant in (*RATIOS, DENSE)]
         rows.append([SCENARIO_TITLES[scenario], *("-" if value is None else f"{value:.1f}" for value in own)])
-        paper = [*(variant.paper[scenario][0] for variant in RATIOS), DENSE.paper[scenario][-1]]
+        paper = [variant.paper[scenario][-1] for variant in (*RATIOS, DENSE)]
         rows.append(["*paper*", *(f"{value:.1f}" for value in paper)])
     head = ["pruning ratio, W4A4", *(variant.title for variant in RATIOS), "dense"]
     return _table("3. Pruning ratio, averages over the tasks", head, rows)
@@ -81,12 +88,12 @@ def findings(results: Results) -> list[str]:
             own, dense = (results.all_of(scenario, each) for each in (variant, DENSE))
             shared = own.keys() & dense.keys()
             mean, base = (average({key: each[key] for key in shared}) for each in (own, dense))
-            if mean is None or base is None:
+            paired = against_dense(results, scenario, variant)
+            if mean is None or base is None or paired is None:
                 continue
-            verdict = against_dense(results, scenario, variant).rpartition(": ")[2]
             paper = variant.paper[scenario][-1] - DENSE.paper[scenario][-1]
             lines.append(
                 f"{variant.title}, {SCENARIO_TITLES[scenario]}: {mean - base:+.1f} points against dense here "
-                f"({len(shared)} episodes; {verdict}), {paper:+.1f} in the paper."
+                f"({len(shared)} episodes; {verdict(paired)}), {paper:+.1f} in the paper."
             )
     return lines or ["Nothing has been compared yet."]
