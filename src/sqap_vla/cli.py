@@ -1,6 +1,6 @@
 # Copyright 2026 The sqap_vla Authors
 # SPDX-License-Identifier: Apache-2.0
-"""The `sqap-vla` command. Each subcommand is a module that is imported when it is asked for.
+"""The `sqap-vla` command. A command's module is imported when it is asked for: a robot has no simulator.
 
 Exit status: 0 done, 1 refused (one line says why), 2 wrong usage, 130 interrupted.
 """
@@ -11,7 +11,6 @@ import argparse
 import functools
 import importlib
 import logging
-import math
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -20,6 +19,7 @@ from sqap_vla.runtime.method import METHODS
 
 # Name of the command -> its module, less "_command", and what the list of commands says.
 MODULES = {
+    "demo": ("nodes.demo", "tabletop simulator, loader, policy and diagnostics, with a live status"),
     "compress": ("evaluation.compress", "quantize a checkpoint into an artifact"),
     "evaluate": ("evaluation.evaluate", "closed-loop success on the tabletop"),
     "tables": ("evaluation.tables", "the paper's tables on the tabletop, every method"),
@@ -31,7 +31,8 @@ MODULES = {
 
 
 def main(argv: list[str] | None = None) -> int:
-    args = _parser().parse_args(argv)
+    argv = sys.argv[1:] if argv is None else argv
+    args = _parser(next((word for word in argv if not word.startswith("-")), None)).parse_args(argv)
     logging.basicConfig(level=logging.INFO if args.verbose else logging.WARNING, format="%(name)s: %(message)s")
     try:
         return args.run(args)
@@ -44,36 +45,19 @@ def main(argv: list[str] | None = None) -> int:
         return 1
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(asked: str | None) -> argparse.ArgumentParser:
+    """asked: the command that gets its options; the others are listed only."""
     parser = argparse.ArgumentParser(prog="sqap-vla", description="CogACT compressed with SQAP, on robots.")
     parser.add_argument("-v", "--verbose", action="store_true", help="log what is done; on an error show the traceback")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    _add_demo(commands)
     _add_replay(commands)
     for name, (module, summary) in MODULES.items():
-        _add_module(commands, name, importlib.import_module(f"sqap_vla.{module}_command"), summary)
+        if name == asked:
+            _add_module(commands, name, importlib.import_module(f"sqap_vla.{module}_command"), summary)
+        else:
+            commands.add_parser(name, help=summary)
     _add_doctor(commands)
     return parser
-
-
-def _add_demo(commands: argparse._SubParsersAction) -> None:
-    demo = commands.add_parser(
-        "demo",
-        help="tabletop simulator, loader, policy and diagnostics, with a live status",
-        description="Starts the simulated tabletop and the three nodes, shows what they do, and writes a report.",
-    )
-    demo.add_argument("--seconds", type=_seconds, default=60.0, help="how long to run [s]; default 60")
-    demo.add_argument("--out", type=Path, default=Path("out"), help="directory for pictures and report; default out")
-    demo.add_argument("--seed", type=int, default=0, help="seed of the scene; default 0")
-    demo.add_argument("--method", choices=METHODS, default="sqap", help="token selection; default sqap")
-    demo.add_argument("--instruction", default="", help="the task in words; default: another one in each episode")
-    demo.add_argument(
-        "--family",
-        choices=("pick", "move_near", "drawer", "place", "any"),
-        default="any",
-        help="tasks to choose from; default: all of them in turn",
-    )
-    demo.set_defaults(run=_demo)
 
 
 def _add_replay(commands: argparse._SubParsersAction) -> None:
@@ -113,11 +97,11 @@ def _add_replay(commands: argparse._SubParsersAction) -> None:
 
 
 def _add_module(commands: argparse._SubParsersAction, name: str, module: ModuleType, summary: str) -> None:
-    """A command whose module has DESCRIPTION, add_arguments and run; run's text is printed, unless there is more to
-    do."""
+    """A command whose module has DESCRIPTION and add_arguments; the text of its run is printed, unless there is more
+    to do."""
     parser = commands.add_parser(name, help=summary, description=module.DESCRIPTION)
     module.add_arguments(parser)
-    special = {"compress": _compress, "inspect": _inspect, "bench": _bench}
+    special = {"demo": _demo, "compress": _compress, "inspect": _inspect, "bench": _bench}
     parser.set_defaults(run=special.get(name, functools.partial(_print, module)))
 
 
@@ -137,17 +121,6 @@ def _demo(args: argparse.Namespace) -> int:
 
     check_directory(args.out)
     return run(args)
-
-
-def _seconds(text: str) -> float:
-    """A time for argparse: above 0, and finite."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"it is '{text}'; it must be a number above 0, such as 60")
-    return value
 
 
 def _replay(args: argparse.Namespace) -> int:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from sqap_vla.nodes.parameters import parameter
 from sqap_vla.sim import FAMILIES, SCENARIOS, CameraConfig, ControlConfig, EnvironmentConfig, parse_instruction
+from sqap_vla.sim.instructions import ANY_FAMILY
 
 TICK_S = 0.04  # control step of the arm: how often it takes a twist, and clock, TF and joints go out
-ANY_FAMILY = "any"
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from sqap_vla.sim.scene import CUBE_COLORS
 from sqap_vla.sim.tasks import DrawerTask, MoveNearTask, PickTask, PlaceTask, Task
 
 FAMILIES = ("pick", "move_near", "drawer", "place")
+ANY_FAMILY = "any"  # each in turn
 _COLOR = "|".join(CUBE_COLORS)
 INSTRUCTION_FORMS = (
     f"pick up the {_COLOR} cube",
