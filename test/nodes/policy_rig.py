@@ -55,7 +55,7 @@ PARAMETERS = {
 class Network:
     """Answers every observation with a slow motion along x; waits while `go` is clear."""
 
-    model = SimpleNamespace(device=torch.device("cpu"))
+    model = SimpleNamespace(device=torch.device("cpu"), decoder=SimpleNamespace(layers=torch.nn.ModuleList()))
 
     def __init__(self) -> None:
         self.go, self.began = threading.Event(), threading.Event()

@@ -68,6 +68,12 @@ def test_every_part_carries_its_own_figures_and_no_others():
             ERROR,
             "image: no publisher",
         ),
+        (
+            "inputs",
+            {"input__image_publishers": "2", "input__image_topic": "/front/image"},
+            WARN,
+            "image: 2 publishers on /front/image",
+        ),
         ("inputs", {"input__camera_info_arrival_age_s": "5"}, WARN, "camera_info: stale for 5.0 s"),
         ("inputs", {"input__camera_info_arrival_age_s": None}, WARN, "camera_info: nothing received"),
         (
@@ -116,6 +122,18 @@ def test_every_part_carries_its_own_figures_and_no_others():
         ("memory", {}, OK, "900 MB resident"),
         ("memory", {"memory__rss_mb": "4001"}, WARN, "4001 MB resident"),
         ("memory", {"memory__gpu_allocated_mb": "77"}, OK, "900 MB resident, 77 MB on the GPU"),
+        (
+            "memory",
+            {"memory__gpu_allocated_mb": "77", "memory__gpu_utilization_percent": "41"},
+            OK,
+            "900 MB resident, 77 MB on the GPU, which is busy 41 % of the time",
+        ),
+        (
+            "model",
+            {"model__precision": "w4a4 224 layers", "model__decoder_mb": "3.4", "model__decoder_bf16_mb": "13.0"},
+            OK,
+            "/models/tiny on cpu, w4a4 224 layers, 3.4 of 13.0 MB",
+        ),
         ("model", {}, OK, "/models/tiny on cpu"),
         ("model", {"model__checkpoint": None}, WARN, "no model loaded"),
     ],

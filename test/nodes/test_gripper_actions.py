@@ -84,6 +84,15 @@ def test_a_gripper_command_is_a_goal_whenever_the_target_changes(control_msgs: M
     assert client.destroyed
 
 
+def test_after_a_stop_the_goal_goes_out_again_since_somebody_may_have_moved_the_gripper(control_msgs: ModuleType):
+    output = make_gripper_output(Node(), parameters(gripper_interface="gripper_command"))
+    output.send(0.0)
+    output.send(0.0)
+    output.forget()
+    output.send(0.0)
+    assert [goal.command.position for goal in Client.made[-1].goals] == [0.0, 0.0]
+
+
 def test_a_parallel_gripper_command_names_its_joint(control_msgs: ModuleType):
     output = make_gripper_output(
         Node(), parameters(gripper_interface="parallel_gripper_command", gripper_joint="finger")

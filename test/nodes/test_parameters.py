@@ -269,3 +269,11 @@ def test_numbers_must_be_finite_though_a_range_lets_nan_through(value: float):
 def test_what_is_no_topic_name_is_refused_with_the_parameter_named(name: str):
     with pytest.raises(ValueError, match=f"image_topic is '{name}'"):
         PolicyParameters(image_topic=name)
+
+
+@pytest.mark.parametrize("name", ["max_chunk_age_s", "max_silence_s", "max_ee_age_s", "max_joint_age_s"])
+def test_live_commands_end_within_two_seconds_whatever_is_set(name: str):
+    PolicyParameters(dry_run=True, **{name: 5.0})
+    PolicyParameters(dry_run=False, **{name: 2.0})
+    with pytest.raises(ValueError, match=f"{name} is 2.1 s and dry_run is false; a robot that hears nothing more"):
+        PolicyParameters(dry_run=False, **{name: 2.1})

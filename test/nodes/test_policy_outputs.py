@@ -97,6 +97,8 @@ def test_the_status_beats_and_holds_every_figure(robot: Robot):
         p50, p95, p99 = (float(values[f"inference/{stage}_ms_{p}"]) for p in ("p50", "p95", "p99"))
         assert 0.0 <= p50 <= p95 <= p99
     assert float(values["memory/rss_mb"]) > 50
+    assert values["model/precision"] == "w4a4 56 layers" and values["model/backend"]
+    assert float(values["model/decoder_mb"]) < 0.3 * float(values["model/decoder_bf16_mb"])
     assert values["command/row"].isdigit()
 
 

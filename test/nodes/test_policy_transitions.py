@@ -30,7 +30,8 @@ from sqap_vla.nodes import lifecycle, policy_pipeline
 from sqap_vla.nodes import policy as policy_module
 from sqap_vla.nodes.policy import PolicyNode
 
-NETWORK = SimpleNamespace(model=SimpleNamespace(device=torch.device("cpu")), reset=lambda: None)
+MODEL = SimpleNamespace(device=torch.device("cpu"), decoder=SimpleNamespace(layers=torch.nn.ModuleList()))
+NETWORK = SimpleNamespace(model=MODEL, reset=lambda: None)
 
 
 @pytest.fixture

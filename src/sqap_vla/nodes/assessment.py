@@ -93,6 +93,10 @@ def _inputs(values: Mapping[str, str], thresholds: Thresholds) -> tuple[bytes, s
             problems.append(f"{name}: publisher with incompatible QoS")
         else:
             problems.append(f"{name}: " + ("nothing received" if age_s == float("inf") else f"stale for {age_s:.1f} s"))
+    for name in ("image", "camera_info"):
+        if _number(values, f"{name}_publishers") > 1:  # frames of two cameras would alternate
+            level = max(level, WARN)
+            problems.append(f"{name}: {values[f'{name}_publishers']} publishers on {values.get(f'{name}_topic', name)}")
     if values.get("instruction_incompatible_qos", "0") != "0":
         level = max(level, WARN)
         problems.append("instruction: publisher with incompatible QoS; it must be reliable")
@@ -154,13 +158,18 @@ def _commands(values: Mapping[str, str], thresholds: Thresholds) -> tuple[bytes,
 
 def _memory(values: Mapping[str, str], thresholds: Thresholds) -> tuple[bytes, str]:
     rss_mb = _number(values, "rss_mb")
-    text = f"{rss_mb:.0f} MB resident" + (
-        f", {values['gpu_allocated_mb']} MB on the GPU" if "gpu_allocated_mb" in values else ""
-    )
+    text = f"{rss_mb:.0f} MB resident"
+    if "gpu_allocated_mb" in values:
+        text += f", {values['gpu_allocated_mb']} MB on the GPU"
+    if "gpu_utilization_percent" in values:
+        text += f", which is busy {values['gpu_utilization_percent']} % of the time"
     return (WARN if rss_mb > thresholds.max_rss_mb else OK), text
 
 
 def _model(values: Mapping[str, str], thresholds: Thresholds) -> tuple[bytes, str]:
-    return (
-        (OK, f"{values['checkpoint']} on {values['device']}") if "checkpoint" in values else (WARN, "no model loaded")
-    )
+    if "checkpoint" not in values:
+        return WARN, "no model loaded"
+    text = f"{values['checkpoint']} on {values['device']}"
+    if "precision" in values:
+        text += f", {values['precision']}, {values['decoder_mb']} of {values['decoder_bf16_mb']} MB"
+    return OK, text

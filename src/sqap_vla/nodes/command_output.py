@@ -44,8 +44,11 @@ class CommandOutput:
 
     def stop(self, base_T_ee: np.ndarray | None) -> None:
         """After the last command: the present pose as target once, where it is known; zero twist STOP_REPEATS times."""
-        if self._stops_left == STOP_REPEATS and base_T_ee is not None:
-            self._send_pose(base_T_ee)
+        if self._stops_left == STOP_REPEATS:
+            if base_T_ee is not None:
+                self._send_pose(base_T_ee)
+            if self._gripper is not None:
+                self._gripper.forget()
         if self._stops_left > 0:
             self._stops_left -= 1
             self._send_twist(np.zeros(6))

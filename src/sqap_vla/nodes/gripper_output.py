@@ -47,6 +47,9 @@ class NumberOutput:
     def send(self, open_fraction: float) -> None:
         self._publisher.publish(Float64MultiArray(data=[_position(self._params, open_fraction)]))
 
+    def forget(self) -> None:
+        pass  # the next tick says it anyway
+
     def destroy(self) -> None:
         self._node.destroy_lifecycle_publisher(self._publisher)
 
@@ -71,6 +74,11 @@ class ActionOutput:
             return
         self._sent = open_fraction
         self._client.send_goal_async(self._make_goal(_position(self._params, open_fraction)))
+
+    def forget(self) -> None:
+        """Commands have stopped: somebody else may move the gripper, so the next goal goes out even if it is the last
+        one again."""
+        self._sent = None
 
     def destroy(self) -> None:
         self._client.destroy()

@@ -24,6 +24,7 @@ DTYPES = {"auto": None, "float32": torch.float32, "bfloat16": torch.bfloat16}
 def load_engine(params: PolicyParameters, progress: OnProgress = lambda progress: None) -> Engine:
     """progress: hears how far compressing or verifying the model is; an exception that it raises ends it.
 
+    The weights are taken into memory: a robot must not wait for a disk, nor follow a file that changes.
     Raises ValueError (CheckpointError, TokenizerError, ArtifactError among them) with value, rule and remedy.
     """
     if not params.checkpoint:
@@ -33,7 +34,7 @@ def load_engine(params: PolicyParameters, progress: OnProgress = lambda progress
     device, dtype = resolve_device(params.device), DTYPES[params.dtype]
     return open_engine(params.checkpoint, params.make_method(), unnorm_key=params.unnorm_key, step_s=params.step_s,
                        tokenizer=params.tokenizer or None, device=device, dtype=dtype, seed=params.seed,
-                       ddim_steps=params.ddim_steps, cfg_scale=params.cfg_scale, progress=progress)
+                       ddim_steps=params.ddim_steps, cfg_scale=params.cfg_scale, progress=progress, in_memory=True)
 
 
 def announced_artifact(node: Node, topic: str, timeout_s: float) -> str:

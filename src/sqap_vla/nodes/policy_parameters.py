@@ -20,6 +20,8 @@ from sqap_vla.nodes.observation import Frames
 from sqap_vla.nodes.parameters import parameter
 from sqap_vla.runtime.method import METHODS, Method, make_method
 
+MAX_LIVE_AGE_S = 2.0
+_AGES = ("max_chunk_age_s", "max_silence_s", "max_ee_age_s", "max_joint_age_s")
 _MAY_BE_EMPTY = ("deadman_topic",)
 _TOPICS = (
     "manifest_topic",
@@ -137,6 +139,7 @@ class PolicyParameters(JointParameters, CommandParameters, MethodParameters):
     )
 
     def __post_init__(self) -> None:
+        """Raises ValueError for what does not fit together."""
         for name in _TOPICS:
             topic = getattr(self, name)
             if not topic and name in _MAY_BE_EMPTY:
@@ -147,6 +150,13 @@ class PolicyParameters(JointParameters, CommandParameters, MethodParameters):
                 raise ValueError(f"{name} is '{topic}', which is no topic name: {error}") from error
         self.make_method()
         self.make_frames()
+        for name in _AGES:
+            age_s = getattr(self, name)
+            if not self.dry_run and age_s > MAX_LIVE_AGE_S:
+                raise ValueError(
+                    f"{name} is {age_s:g} s and dry_run is false; a robot that hears nothing more must stop within "
+                    f"{MAX_LIVE_AGE_S:g} s: give at most that, or dry_run"
+                )
 
     def make_method(self) -> Method:
         """Raises ValueError."""

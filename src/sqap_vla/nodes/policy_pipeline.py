@@ -20,13 +20,14 @@ from sqap_vla.nodes.chunk_output import ChunkOutput
 from sqap_vla.nodes.command_gate import CommandGate
 from sqap_vla.nodes.commander import Commander
 from sqap_vla.nodes.conversions import InputError, stamp_ns
+from sqap_vla.nodes.hardware_figures import compression_figures, gpu_figures
 from sqap_vla.nodes.inference_worker import InferenceWorker
 from sqap_vla.nodes.input_monitor import StampGate
 from sqap_vla.nodes.joint_output import JointOutput
 from sqap_vla.nodes.observation import ObservationBuilder
 from sqap_vla.nodes.policy_inputs import Frame, PolicyInputs
 from sqap_vla.nodes.policy_parameters import PolicyParameters
-from sqap_vla.nodes.policy_status import PolicyFigures, gpu_figures, transform_figures
+from sqap_vla.nodes.policy_status import PolicyFigures, transform_figures
 from sqap_vla.runtime.command import Stop
 from sqap_vla.runtime.controller import CHUNK_OUTDATED, ChunkController
 from sqap_vla.runtime.engine import Engine
@@ -58,7 +59,7 @@ class PolicyPipeline:
         self.active = False
         self.model = model
         self._node, self._params, self._engine = node, params, engine
-        self._figures = PolicyFigures()
+        self._figures, self._compression = PolicyFigures(), compression_figures(engine.model)
         self._controller = ChunkController(
             params.step_s,
             params.make_limits(),
@@ -110,7 +111,7 @@ class PolicyPipeline:
 
     def swap(self, engine: Engine, model: str) -> None:
         """Another model from the next inference on; one that runs ends with the present one. From any thread."""
-        self._engine, self.model = engine, model
+        self._engine, self.model, self._compression = engine, model, compression_figures(engine.model)
 
     def change(self, params: PolicyParameters) -> None:
         """What may change while it runs: limits and instruction. Raises ValueError; then nothing has changed."""
@@ -129,14 +130,18 @@ class PolicyPipeline:
         targets = {"ee": params.base_frame, "camera": params.camera_frame or self._inputs.image_frame}
         values = self._figures.values() | self._inputs.figures() | self._commander.figures() | gpu_figures(device)
         values |= transform_figures(self._buffer, targets, params.ee_frame, self._now_ns())
-        return values | {
-            "model/checkpoint": self.model,
-            "model/device": str(device),
-            "model/method": params.method,
-            "input/instruction": self._builder.instruction,
-            "input/frames_replaced": str(self._worker.replaced),
-            "inference/busy_s": f"{self._worker.busy_s():.2f}",
-        }
+        return (
+            values
+            | self._compression
+            | {
+                "model/checkpoint": self.model,
+                "model/device": str(device),
+                "model/method": params.method,
+                "input/instruction": self._builder.instruction,
+                "input/frames_replaced": str(self._worker.replaced),
+                "inference/busy_s": f"{self._worker.busy_s():.2f}",
+            }
+        )
 
     # On the executor's thread
 

@@ -150,16 +150,6 @@ def transform_figures(buffer: tf2_ros.Buffer, targets: Mapping[str, str], ee_fra
     return {f"tf/{name}_age_s": f"{age_s:.3f}" for name, age_s in ages_s.items() if age_s is not None}
 
 
-def gpu_figures(device: torch.device) -> dict[str, str]:
-    """Memory that torch holds on the GPU; empty on the CPU."""
-    if device.type != "cuda":
-        return {}
-    return {
-        "memory/gpu_allocated_mb": f"{torch.cuda.memory_allocated(device) / 1e6:.0f}",
-        "memory/gpu_peak_mb": f"{torch.cuda.max_memory_allocated(device) / 1e6:.0f}",
-    }
-
-
 def setup_line(params: PolicyParameters, device: torch.device) -> str:
     """What an operator must know before the robot moves: method, units, frame, limits, whether commands are live."""
     limits = params.make_limits()
