@@ -93,6 +93,10 @@ class NodeProcess:
     def alive(self) -> bool:
         return self._process.poll() is None
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def stop(self) -> int:
         """SIGINT, and SIGKILL to what does not end in time. Returns the exit status. May be called again."""
         if self.alive:
