@@ -32,7 +32,7 @@ from lifecycle_msgs.msg import Transition
 from policy_client import PARAMETERS, Robot, velocity
 
 from sqap_vla.cogact.random_checkpoint import write_random_checkpoint
-from sqap_vla.nodes.node_process import NodeProcess
+from sqap_vla.nodes.node_process import NodeFailed, NodeProcess
 from sqap_vla.nodes.spinning import spin_until
 
 NODES = ("model_loader", "policy", "diagnostics")
@@ -61,7 +61,11 @@ class Victims:
         log = self._directory / f"{self._starts:03d}_{name}.log"
         process = NodeProcess(name, name, self._parameters[name], log=log, remap={"__ns": NAMESPACE})
         self.processes[name] = process
-        process.transition(self.robot.node, Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE)
+        try:
+            process.transition(self.robot.node, Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE)
+        except NodeFailed:
+            sys.stderr.write(log.read_text(errors="replace"))
+            raise
         if name == "policy":
             self.robot.forget()
             self.robot.wait(self.moves, "motion")

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -110,3 +112,8 @@ def test_whatever_is_asked_for_acceleration_and_speed_hold(asked, limits, fade_i
 def test_bad_times_are_refused(arguments):
     with pytest.raises(ValueError, match="must be"):
         MotionLimiter(**{"limits": LIMITS, "period_s": PERIOD_S, **arguments})
+
+
+def test_a_jerk_limit_next_to_nothing_holds_still_and_divides_by_nothing():
+    tiny = replace(LIMITS, max_linear_jerk_m_s3=5e-324, max_angular_jerk_rad_s3=5e-324)
+    assert np.abs(follow(MotionLimiter(tiny, PERIOD_S), *[FORWARD] * 5)).max() < 1e-300

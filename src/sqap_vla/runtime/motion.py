@@ -103,7 +103,7 @@ def approach(
         new_acceleration = error / size * allowed
     if max_jerk is not None:
         change = new_acceleration - acceleration
-        excess = float(np.linalg.norm(change)) / (max_jerk * period_s)
-        if excess > 1:
-            new_acceleration = acceleration + change / excess
+        size, allowed = float(np.linalg.norm(change)), max_jerk * period_s
+        if size > allowed:
+            new_acceleration = acceleration + change / size * allowed
     return velocity + new_acceleration * period_s
