@@ -19,6 +19,7 @@ from sqap_vla.pruning.sqap import SqapSelector
 from sqap_vla.quantization.joined import JoinedDecoderLayer, join_layers
 from sqap_vla.quantization.policy import PrecisionPolicy, QuantizationConfig, preset
 from sqap_vla.quantization.quantize import quantize_model
+from sqap_vla.quantization.rotation import Rotation, RotationKind
 
 VISUAL, LAST = slice(1, 17), torch.tensor([21, 19])
 
@@ -41,6 +42,7 @@ def embeds(batch: int = 2, dtype: torch.dtype = torch.float32) -> torch.Tensor:
 CONFIGS = {
     "default": preset("default"),
     "groups": preset("default", group_size=16),
+    "no rotation": preset("default", rotation=Rotation(RotationKind.NONE)),
     "eight bits": preset("default", policy=PrecisionPolicy(precision="w8a8")),
 }
 

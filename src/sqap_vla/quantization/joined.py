@@ -96,10 +96,7 @@ class JoinedDecoderLayer(DecoderLayer):
         backend = select_backend(x.device, self._backend)
         rows, norm = x.flatten(0, 1), self.post_attention_layernorm
         out, down = self._out, self._down
-        if out.rotation is None:
-            mixed = backend.quantize(attention, out.spec.activation)
-        else:
-            mixed = backend.rotate_quantize(attention, out.rotation, out.spec.activation)
+        mixed = backend.rotate_quantize(attention, out.rotation, out.spec.activation)
         rows = out(backend, mixed, x.dtype, rows)  # [M, D]
         normed = backend.norm_quantize(rows, norm.weight, norm.eps, self._gate_up.spec.activation)
         both = self._gate_up(backend, normed, x.dtype)  # [M, 2 hidden]

@@ -48,11 +48,11 @@ class Backend(ABC):
         wide = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)
         return self.quantize(wide.to(x.dtype) * gain, spec)
 
-    def rotate_quantize(self, x: Tensor, rotation: InputRotation, spec: ActivationSpec) -> QuantizedInput:
-        """The transform of [..., K], then `quantize`."""
-        return self.quantize(rotation(x), spec)
+    def rotate_quantize(self, x: Tensor, rotation: InputRotation | None, spec: ActivationSpec) -> QuantizedInput:
+        """The transform of [..., K], if there is one, then `quantize`."""
+        return self.quantize(x if rotation is None else rotation(x), spec)
 
-    def gate_rotate_quantize(self, x: Tensor, rotation: InputRotation, spec: ActivationSpec) -> QuantizedInput:
+    def gate_rotate_quantize(self, x: Tensor, rotation: InputRotation | None, spec: ActivationSpec) -> QuantizedInput:
         """silu(gate) * up of [..., 2 K], where they lie side by side, then `rotate_quantize`."""
         gate, up = x.chunk(2, dim=-1)
         return self.rotate_quantize(F.silu(gate) * up, rotation, spec)

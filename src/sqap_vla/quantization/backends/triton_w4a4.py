@@ -63,10 +63,10 @@ class TritonBackend(Backend):
         made = _rows().launch_quantize(rows, spec.bits, spec.clip_ratio, None, gain, eps, planar)
         return QuantizedInput(*made, spec.bits, planar)
 
-    def rotate_quantize(self, x: Tensor, rotation: InputRotation, spec: ActivationSpec) -> QuantizedInput:
+    def rotate_quantize(self, x: Tensor, rotation: InputRotation | None, spec: ActivationSpec) -> QuantizedInput:
         return self._rotate(x, rotation, spec, False) or super().rotate_quantize(x, rotation, spec)
 
-    def gate_rotate_quantize(self, x: Tensor, rotation: InputRotation, spec: ActivationSpec) -> QuantizedInput:
+    def gate_rotate_quantize(self, x: Tensor, rotation: InputRotation | None, spec: ActivationSpec) -> QuantizedInput:
         return self._rotate(x, rotation, spec, True) or super().gate_rotate_quantize(x, rotation, spec)
 
     def linear(
@@ -84,8 +84,12 @@ class TritonBackend(Backend):
         _products().launch_gemm(y, x.values, weight, x.scale, weight_scale, bias, residual, x.planar)
         return y
 
-    def _rotate(self, x: Tensor, rotation: InputRotation, spec: ActivationSpec, gated: bool) -> QuantizedInput | None:
+    def _rotate(
+        self, x: Tensor, rotation: InputRotation | None, spec: ActivationSpec, gated: bool
+    ) -> QuantizedInput | None:
         """None where the kernel does not take it."""
+        if rotation is None:
+            return None
         factors = _rows().factors_of(rotation.size, rotation.stride)
         if spec.granularity is not Granularity.TOKEN or factors is None or not factors.fits:
             return None
