@@ -21,7 +21,7 @@ from sqap_vla.runtime.method import METHODS
 MODULES = {
     "demo": ("nodes.demo", "tabletop simulator, loader, policy and diagnostics, with a live status"),
     "compress": ("evaluation.compress", "quantize a checkpoint into an artifact"),
-    "evaluate": ("evaluation.evaluate", "closed-loop success on the tabletop"),
+    "evaluate": ("evaluation.evaluate", "closed-loop success on the tabletop, or in SIMPLER"),
     "tables": ("evaluation.tables", "the paper's tables on the tabletop, every method"),
     "train": ("training.train", "train a small policy on the tabletop"),
     "compare": ("evaluation.compare", "how far runs are from each other"),

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import yaml
 
-from sqap_vla.evaluation.closed_loop import PolicyDriver, RobotSettings, observe, run_episode
+from sqap_vla.evaluation.closed_loop import PolicyDriver, RobotSettings, run_episode
+from sqap_vla.evaluation.tabletop_world import TabletopWorld
 from sqap_vla.pruning.ring import ring_from_geometry
 from sqap_vla.pruning.selection import keep_all
 from sqap_vla.runtime.types import ActionChunk, Observation, StageTimes
@@ -59,7 +60,7 @@ def test_the_experts_chunks_do_every_task_through_ensemble_and_controller(
     env: TabletopEnv, family: str, seed: int
 ) -> None:
     engine = ExpertEngine(env)
-    result = run_episode(env, PolicyDriver(engine), seed, {"family": family})
+    result = run_episode(TabletopWorld(env, {"family": family}), PolicyDriver(engine), seed)
     assert result.success and result.family == family and result.steps == len(engine.heard)
     assert result.seconds == pytest.approx(0.2 * result.steps)
     assert result.latency_ms == 10.0 and 0.1 < result.path_m < 3.0 and result.jerk_m_s3 > 0.0
@@ -67,13 +68,15 @@ def test_the_experts_chunks_do_every_task_through_ensemble_and_controller(
 
 def test_another_sentence_can_be_said_than_the_tasks_own(env: TabletopEnv) -> None:
     engine = ExpertEngine(env)
-    run_episode(env, PolicyDriver(engine, instruction="open the drawer"), 0, {"instruction": "pick up the red cube"})
+    world = TabletopWorld(env, {"instruction": "pick up the red cube"}, instruction="open the drawer")
+    run_episode(world, PolicyDriver(engine), 0)
     assert set(engine.heard) == {"open the drawer"}
 
 
 def test_observation_has_the_geometry_of_the_picture(env: TabletopEnv) -> None:
-    env.reset(seed=1, options={"scenario": "variant_aggregation"})
-    observation = observe(env, 5, "pick up the red cube")
+    world = TabletopWorld(env, {"scenario": "variant_aggregation"}, "pick up the red cube")
+    world.reset(1)
+    observation = world.observe(5)
     hand = observation.camera_T_ee[:3, 3]
     pixel = observation.camera.matrix @ (hand / hand[2])
     assert 0 < pixel[0] < 32 and 0 < pixel[1] < 24

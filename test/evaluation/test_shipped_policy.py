@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from sqap_vla.evaluation.closed_loop import PolicyDriver, RobotSettings, run_episode
+from sqap_vla.evaluation.tabletop_world import TabletopWorld
 from sqap_vla.quantization.linear import QuantizedLinear
 from sqap_vla.runtime.engine import Engine
 from sqap_vla.runtime.method import make_method
@@ -38,8 +39,8 @@ def env() -> Iterator[TabletopEnv]:
 
 
 def test_it_picks_up_the_named_cube_in_four_of_five_episodes(engine: Engine, env: TabletopEnv):
-    driver = PolicyDriver(engine)
-    results = [run_episode(env, driver, seed, OPTIONS) for seed in range(20)]
+    world, driver = TabletopWorld(env, OPTIONS), PolicyDriver(engine)
+    results = [run_episode(world, driver, seed) for seed in range(20)]
     assert sum(result.success for result in results) >= 16
     assert {result.instruction for result in results} == {f"pick up the {colour} cube" for colour in OTHER}
 
@@ -51,5 +52,5 @@ def test_told_the_name_of_another_cube_it_leaves_this_one(engine: Engine, env: T
         env.reset(seed=seed, options=OPTIONS)
         colour = env.task.instruction.split()[-2]
         said = env.task.instruction.replace(colour, OTHER[colour])
-        successes += run_episode(env, PolicyDriver(engine, instruction=said), seed, OPTIONS).success
+        successes += run_episode(TabletopWorld(env, OPTIONS, said), PolicyDriver(engine), seed).success
     assert successes <= 1

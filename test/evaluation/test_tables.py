@@ -71,7 +71,7 @@ def test_a_difference_is_claimed_only_where_the_test_allows_it(tmp_path: Path):
     text = report(results, "sqap-vla tables", "a machine")
     assert "+0 -32 of 40, p = 4.7e-10: worse" in text
     assert "+0 -4 of 40, p = 0.12: no difference shown" in text
-    assert average(results.all_of("visual_matching", SQAP)) == pytest.approx(90.0)
+    assert average(results.all_of("visual_matching", SQAP), FAMILIES) == pytest.approx(90.0)
     assert "random, visual matching: -80.0 points against dense here (40 episodes; worse), -53.9 in the paper" in text
 
 

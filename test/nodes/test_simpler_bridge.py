@@ -28,15 +28,15 @@ from std_msgs.msg import Float64MultiArray
 from tabletop_client import TIMEOUT_S, Client, node_environment
 
 from sqap_vla.nodes.conversions import camera_from_info, matrix_from_transform, rgb_from_image, stamp_ns
-from sqap_vla.nodes.simpler_bridge_actions import (
+from sqap_vla.pruning.projection import project
+from sqap_vla.runtime.actions import rotation_from_rotvec, rotation_from_rpy, twist_from_delta
+from sqap_vla.simpler.actions import (
     HOLD_STEPS,
     GoogleRobotGripperAction,
     WidowXGripperAction,
     action_from_twist,
     make_gripper_action,
 )
-from sqap_vla.pruning.projection import project
-from sqap_vla.runtime.actions import rotation_from_rotvec, rotation_from_rpy, twist_from_delta
 
 ROOT = Path(__file__).resolve().parents[2]
 STAND_IN = ROOT / "test" / "simpler" / "stand_in"

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import HERE, PROGRAM, start_server
+from server_process import HERE, PROGRAM, start_server
 
 from sqap_vla.simpler.client import SimplerClient, SimplerError, SimplerState
 from sqap_vla.simpler.protocol import encode, receive, send
@@ -62,7 +62,8 @@ def test_a_task_tells_its_robot_and_its_pictures_agree_with_its_poses(
 def test_the_seed_and_the_layout_choose_the_episode(client: SimplerClient) -> None:
     client.open(WIDOWX)
     by_seed = [client.reset(seed).base_T_ee[:3, 3] for seed in (1, 2, 1)]
-    by_layout = [client.reset(seed, episode=4).base_T_ee[:3, 3] for seed in (1, 2)]
+    layout = {"obj_init_options": {"episode_id": 4}}
+    by_layout = [client.reset(seed, layout).base_T_ee[:3, 3] for seed in (1, 2)]
     assert np.array_equal(by_seed[0], by_seed[2]) and not np.array_equal(by_seed[0], by_seed[1])
     assert np.array_equal(*by_layout)
 

@@ -1,26 +1,62 @@
 # Copyright 2026 The sqap_vla Authors
 # SPDX-License-Identifier: Apache-2.0
-"""The policy on the tabletop in one process: engine, ensemble and controller as the policy node has them, without DDS.
+"""The policy in a simulated world, in one process: engine, ensemble and controller as the policy node has them, without
+DDS.
 
-The simulator waits for the policy, so latency does not count here; the same episode is run for every method.
+The world waits for the policy, so latency does not count here; the same episode is run for every method.
 """
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass, fields
+from typing import Protocol
 
 import numpy as np
 
-from sqap_vla.pruning.projection import CameraModel
-from sqap_vla.runtime.controller import ChunkController, Stop
+from sqap_vla.runtime.command import Command, Stop
+from sqap_vla.runtime.controller import ChunkController
 from sqap_vla.runtime.engine import Engine
-from sqap_vla.runtime.gripper import make_gripper
+from sqap_vla.runtime.gripper import Gripper, make_gripper
 from sqap_vla.runtime.limits import Limits
 from sqap_vla.runtime.types import Observation
-from sqap_vla.sim import TabletopEnv
 
 START_NS = 1_000_000_000
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an episode was and came to. varied: what of its look was. steps: until it was done for good; all of them,
+    where it was not."""
+
+    family: str
+    instruction: str
+    scenario: str
+    varied: str
+    success: bool
+    steps: int
+
+
+class World(Protocol):
+    """An environment as the closed loop sees it: the tabletop (tabletop_world.py) or SIMPLER (simpler_world.py)."""
+
+    def reset(self, seed: int) -> None:
+        """Starts episode number `seed`."""
+
+    def observe(self, stamp_ns: int) -> Observation:
+        """What the policy node would be given of the world as it is."""
+
+    def step(self, command: Command | Stop, gripper: float) -> bool:
+        """Carries out one step; whether the episode is over. gripper: the robot's own number (runtime/gripper.py)."""
+
+    def base_T_ee(self) -> np.ndarray:
+        """Pose [4, 4] of the end-effector in the robot's base frame."""
+
+    def outcome(self) -> Outcome:
+        """Of the episode so far."""
+
+    def close(self) -> None:
+        """Gives back what it holds."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +80,7 @@ class RobotSettings:
         names = [field.name for field in fields(Limits) if hasattr(self, field.name)]
         return Limits(**{name: getattr(self, name) for name in names})
 
-    def controller(self) -> ChunkController:
-        gripper = make_gripper(self.gripper)
+    def controller(self, gripper: Gripper) -> ChunkController:
         return ChunkController(
             self.step_s,
             self.limits(),
@@ -58,47 +93,42 @@ class RobotSettings:
 
 
 class PolicyDriver:
-    """Chooses the environment's actions by inference on its camera image. instruction: None says the task's own."""
+    """Chooses commands by inference on a world's camera image."""
 
-    def __init__(self, engine: Engine, settings: RobotSettings | None = None, instruction: str | None = None) -> None:
+    def __init__(self, engine: Engine, settings: RobotSettings | None = None) -> None:
         self.engine, self.settings = engine, settings or RobotSettings()
-        self._controller = self.settings.controller()
-        self._stamp_ns = START_NS
-        self._instruction = instruction
-        self.latencies_ms: list[float] = []
+        self._gripper = make_gripper(self.settings.gripper)
+        self._controller = self.settings.controller(self._gripper)
+        self.reset()
 
     def reset(self) -> None:
-        """A new episode or another instruction. The clock starts again: a seed gives the same episode every time."""
+        """A new episode. The clock starts again: a seed gives the same episode every time."""
+        self._forget()
+        self._stamp_ns = START_NS
+        self._instruction: str | None = None
+        self.latencies_ms: list[float] = []
+
+    def _forget(self) -> None:
         self._controller.reset()
         self.engine.reset()
-        self._stamp_ns = START_NS
-        self.latencies_ms = []
 
-    def action(self, env: TabletopEnv) -> np.ndarray:
-        """The next action [7] for one control step of the environment. Zero motion where the controller stops."""
-        observation = observe(env, self._stamp_ns, self._instruction or env.task.instruction)
+    @property
+    def gripper(self) -> float:
+        """The robot's own number of the last command."""
+        return self._gripper.raw
+
+    def command(self, world: World) -> Command | Stop:
+        """What to do for one step of the world. As in the policy node, another instruction ends what was begun."""
+        observation = world.observe(self._stamp_ns)
+        if self._instruction not in (None, observation.instruction):
+            self._forget()
+        self._instruction = observation.instruction
         chunk = self.engine.infer(observation)
         self.latencies_ms.append(chunk.times.total_ms)
         self._controller.set_chunk(chunk)
         command = self._controller.command(self._stamp_ns, observation.base_T_ee)
         self._stamp_ns += round(self.settings.step_s * 1e9)
-        if isinstance(command, Stop):
-            return np.append(np.zeros(6), env.scene.gripper_open())
-        twist = np.concatenate([command.linear_m_s, command.angular_rad_s])
-        return np.append(twist * self.settings.step_s, command.gripper_open)
-
-
-def observe(env: TabletopEnv, stamp_ns: int, instruction: str) -> Observation:
-    """What the policy node would be given of the environment as it is."""
-    rgb, base_T_ee = env.camera_image(), env.scene.base_T_ee()
-    return Observation(
-        rgb=rgb,
-        stamp_ns=stamp_ns,
-        instruction=instruction,
-        camera=CameraModel(env.camera_matrix, "plumb_bob", np.zeros(5), rgb.shape[1], rgb.shape[0]),
-        camera_T_ee=env.camera_T_base @ base_T_ee,
-        base_T_ee=base_T_ee,
-    )
+        return command
 
 
 @dataclass(frozen=True)
@@ -120,28 +150,26 @@ class EpisodeResult:
     wall_s: float
 
 
-def run_episode(env: TabletopEnv, driver: PolicyDriver, seed: int, options: dict[str, str]) -> EpisodeResult:
-    """options: of `TabletopEnv.reset`."""
-    start_s = time.perf_counter()
-    _, info = env.reset(seed=seed, options=options)
+def run_episode(world: World, driver: PolicyDriver, seed: int) -> EpisodeResult:
+    start_s, step_s = time.perf_counter(), driver.settings.step_s
+    world.reset(seed)
     driver.reset()
-    positions_m = [env.scene.base_T_ee()[:3, 3].copy()]
-    ended = False
-    while not ended:
-        *_, success, truncated, info = env.step(driver.action(env))
-        positions_m.append(env.scene.base_T_ee()[:3, 3].copy())
-        ended = success or truncated
-    step_s, path = env.config.control.step_s, np.array(positions_m)
+    positions_m, over = [world.base_T_ee()[:3, 3].copy()], False
+    while not over:
+        command = driver.command(world)
+        over = world.step(command, driver.gripper)
+        positions_m.append(world.base_T_ee()[:3, 3].copy())
+    outcome, path = world.outcome(), np.array(positions_m)
     jerk = np.diff(path, 3, axis=0) / step_s**3
     return EpisodeResult(
         seed=seed,
-        family=info["family"],
-        instruction=info["instruction"],
-        scenario=info["scenario"],
-        varied="+".join(info["varied"]),
-        success=bool(info["success"]),
-        steps=info["steps"],
-        seconds=info["steps"] * step_s,
+        family=outcome.family,
+        instruction=outcome.instruction,
+        scenario=outcome.scenario,
+        varied=outcome.varied,
+        success=outcome.success,
+        steps=outcome.steps,
+        seconds=outcome.steps * step_s,
         path_m=float(np.linalg.norm(np.diff(path, axis=0), axis=1).sum()),
         jerk_m_s3=float(np.sqrt((jerk**2).sum(axis=1).mean())) if len(jerk) else 0.0,
         latency_ms=float(np.mean(driver.latencies_ms)),

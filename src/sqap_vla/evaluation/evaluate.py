@@ -20,17 +20,19 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
 from sqap_vla.cogact.checkpoint import fingerprint
-from sqap_vla.evaluation.closed_loop import EpisodeResult, PolicyDriver, RobotSettings, run_episode
+from sqap_vla.evaluation.closed_loop import EpisodeResult, PolicyDriver, RobotSettings, World, run_episode
 from sqap_vla.evaluation.environment import hardware, versions
 from sqap_vla.evaluation.significance import compare_paired, wilson_interval
+from sqap_vla.evaluation.tabletop_world import TabletopWorld
 from sqap_vla.quantization.artifact import is_artifact
+from sqap_vla.runtime.engine import Engine
 from sqap_vla.runtime.method import make_method
 from sqap_vla.runtime.opening import open_engine
 from sqap_vla.sim import FAMILIES, SCENARIOS, EnvironmentConfig, TabletopEnv
@@ -40,12 +42,15 @@ COLUMNS = tuple(f.name for f in fields(EpisodeResult))
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The question. episodes: of seeds `seed` and those after it. options: of the method, as `make_method` takes them.
-    instruction: '' says the episode's own; any other sentence is said to the policy whatever the episode's task is.
-    max_steps: of an episode; None: the task's own time limit.
+    """The question, on the tabletop. episodes: of seeds `seed` and those after it. options: of the method, as
+    `make_method` takes them. instruction: '' says the episode's own; any other sentence is said to the policy whatever
+    the episode's task is. max_steps: of an episode; None: the task's own time limit.
 
     Raises ValueError for an unknown task, scenario, method or option, and for fewer than one episode.
     """
+
+    TASKS: ClassVar[tuple[str, ...]] = FAMILIES
+    ASIDE: ClassVar[tuple[str, ...]] = ("episodes", "seed")  # what two runs of one question may differ in
 
     checkpoint: str
     task: str = "pick"
@@ -59,7 +64,7 @@ class Evaluation:
     max_steps: int | None = None
 
     def __post_init__(self) -> None:
-        for name, value, known in (("task", self.task, FAMILIES), ("scenario", self.scenario, SCENARIOS)):
+        for name, value, known in (("task", self.task, self.TASKS), ("scenario", self.scenario, SCENARIOS)):
             if value not in known:
                 raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(known)}")
         if self.episodes < 1 or self.seed < 0:
@@ -73,7 +78,31 @@ class Evaluation:
     def facts(self) -> dict[str, Any]:
         """What makes two runs the same question: everything but how many episodes, and the weights' content."""
         facts = asdict(self) | {"checkpoint": Path(self.checkpoint).name, "weights": _fingerprint(self.checkpoint)}
-        return {key: value for key, value in facts.items() if key not in ("episodes", "seed")}
+        return {key: value for key, value in facts.items() if key not in self.ASIDE}
+
+    @property
+    def settings(self) -> RobotSettings:
+        """Of the robot that the episodes are of."""
+        return RobotSettings()
+
+    def open_world(self) -> World:
+        """The world that the episodes happen in; for one process."""
+        env = TabletopEnv(EnvironmentConfig(observe_rgb=False, max_steps=self.max_steps))
+        return TabletopWorld(env, {"family": self.task, "scenario": self.scenario}, self.instruction or None)
+
+    def open_engine(self) -> Engine:
+        torch.set_num_threads(1)  # the network is small; processes, not threads, share the work
+        return open_engine(
+            self.checkpoint,
+            make_method(self.method, **self.options),
+            unnorm_key=self.settings.unnorm_key,
+            step_s=self.settings.step_s,
+            cfg_scale=self.cfg_scale,
+        )
+
+    def in_order(self, seeds: Sequence[int]) -> list[int]:
+        """The order to run them in."""
+        return list(seeds)
 
 
 def _fingerprint(checkpoint: str) -> str:
@@ -96,7 +125,7 @@ def evaluate(question: Evaluation, out: Path, workers: int = 1, against: Path | 
     _claim(out, question)
     _drop_torn_row(out / "episodes.csv")
     finished = {result.seed for result in read_episodes(out)}
-    missing = [seed for seed in question.seeds if seed not in finished]
+    missing = question.in_order([seed for seed in question.seeds if seed not in finished])
     title = f"{question.method}, {question.task}"
     with open(out / "episodes.csv", "a", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS)
@@ -186,8 +215,8 @@ def _results(question: Evaluation, seeds: Sequence[int], workers: int) -> Iterat
             runner.close()
         return
     context = multiprocessing.get_context("spawn")  # OpenGL and torch do not survive a fork
-    with ProcessPoolExecutor(min(workers, len(seeds)), context, _start_worker, (question,)) as pool:
-        waiting = [pool.submit(_run_in_worker, seed) for seed in seeds]
+    with ProcessPoolExecutor(min(workers, len(seeds)), context) as pool:
+        waiting = [pool.submit(_run_in_worker, question, seed) for seed in seeds]
         try:
             for future in as_completed(waiting):
                 yield future.result()
@@ -197,37 +226,28 @@ def _results(question: Evaluation, seeds: Sequence[int], workers: int) -> Iterat
 
 
 class EpisodeRunner:
-    """One process's model and environment."""
+    """One process's world and model: the world first, which may be missing; the model may take minutes to load."""
 
     def __init__(self, question: Evaluation) -> None:
-        torch.set_num_threads(1)  # the network is small; processes, not threads, share the work
-        settings = RobotSettings()
-        self._question = question
-        engine = open_engine(
-            question.checkpoint,
-            make_method(question.method, **question.options),
-            unnorm_key=settings.unnorm_key,
-            step_s=settings.step_s,
-            cfg_scale=question.cfg_scale,
-        )
-        self._driver = PolicyDriver(engine, settings, question.instruction or None)
-        self._env = TabletopEnv(EnvironmentConfig(observe_rgb=False, max_steps=question.max_steps))
+        self._world = question.open_world()
+        try:
+            self._driver = PolicyDriver(question.open_engine(), question.settings)
+        except BaseException:
+            self._world.close()
+            raise
 
     def run(self, seed: int) -> EpisodeResult:
-        options = {"family": self._question.task, "scenario": self._question.scenario}
-        return run_episode(self._env, self._driver, seed, options)
+        return run_episode(self._world, self._driver, seed)
 
     def close(self) -> None:
-        self._env.close()
+        self._world.close()
 
 
 _runner: EpisodeRunner | None = None  # of a worker process
 
 
-def _start_worker(question: Evaluation) -> None:
+def _run_in_worker(question: Evaluation, seed: int) -> EpisodeResult:
     global _runner
-    _runner = EpisodeRunner(question)
-
-
-def _run_in_worker(seed: int) -> EpisodeResult:
+    if _runner is None:  # here and not when the process starts, so that what goes wrong is told as it is
+        _runner = EpisodeRunner(question)
     return _runner.run(seed)

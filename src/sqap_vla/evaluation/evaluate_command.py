@@ -1,9 +1,10 @@
 # Copyright 2026 The sqap_vla Authors
 # SPDX-License-Identifier: Apache-2.0
-"""`sqap-vla evaluate`: closed-loop success on the tabletop. Needs no ROS."""
+"""`sqap-vla evaluate`: closed-loop success on the tabletop or in SIMPLER. Needs no ROS."""
 
 from __future__ import annotations
 
+import json
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any
@@ -11,39 +12,54 @@ from typing import Any
 import yaml
 
 from sqap_vla.evaluation.evaluate import Evaluation, evaluate
+from sqap_vla.evaluation.simpler_evaluation import SimplerEvaluation, run_simpler
 from sqap_vla.runtime.method import METHODS
 from sqap_vla.sim import FAMILIES, SCENARIOS
+from sqap_vla.simpler.benchmark import TASKS
+from sqap_vla.simpler.local_server import ServerSource
 from sqap_vla.training.shipped import SHIPPED_POLICY
 
 DESCRIPTION = (
-    "Runs the policy on the simulated tabletop, episode by episode, and says how often it does the task. The simulator "
-    "waits for the policy. Stopped and started again with the same arguments, it goes on."
+    "Runs the policy in simulation, episode by episode, and says how often it does the task. The simulator waits for "
+    "the policy. Stopped and started again with the same arguments, it goes on."
 )
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
+        "--env", choices=("tabletop", "simpler"), default="tabletop", help="built in, or SIMPLER; default tabletop"
+    )
+    parser.add_argument(
         "--checkpoint",
         type=Path,
-        default=SHIPPED_POLICY,
-        help="CogACT checkpoint directory, or an artifact; default: the policy that comes with the package",
+        help="CogACT checkpoint directory, or an artifact; default on the tabletop: the policy of the package",
     )
-    parser.add_argument("--task", choices=FAMILIES, default="pick", help="family of tasks; default pick")
     parser.add_argument(
-        "--scenario", choices=SCENARIOS, default="visual_matching", help="how it looks; default visual_matching"
+        "--task",
+        nargs="+",
+        choices=(*FAMILIES, *TASKS),
+        metavar="TASK",
+        help=f"tabletop: one of {', '.join(FAMILIES)}; default {FAMILIES[0]}. SIMPLER: any of {', '.join(TASKS)}; "
+        "default all",
+    )
+    parser.add_argument(
+        "--scenario", choices=SCENARIOS, help="how it looks; default on the tabletop visual_matching, in SIMPLER both"
     )
     parser.add_argument(
         "--method", choices=METHODS, default="sqap", help="how the network is made cheaper; default sqap"
     )
-    parser.add_argument("--episodes", type=int, default=100, help="how many; default 100")
+    parser.add_argument(
+        "--episodes", type=int, help="how many, of each task; default on the tabletop 100, in SIMPLER all it has"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the first episode; the others follow; default 0")
+    parser.add_argument("--max-steps", type=int, help="of an episode; default: the task's own limit")
     parser.add_argument(
         "--instruction", default="", help="say this, whatever the task is; default: the task's sentence"
     )
     parser.add_argument("--cfg-scale", type=float, default=1.5, help="classifier-free guidance; default 1.5")
     parser.add_argument("--workers", type=int, default=1, help="processes; default 1")
-    parser.add_argument("--against", type=Path, help="--out of another run, to be compared episode by episode")
-    parser.add_argument("--out", type=Path, required=True, help="directory for episodes.csv and summary.json")
+    parser.add_argument("--against", type=Path, help="tabletop: --out of another run, compared episode by episode")
+    parser.add_argument("--out", type=Path, required=True, help="directory for what comes out")
     parser.add_argument(
         "--set",
         action="append",
@@ -51,26 +67,85 @@ def add_arguments(parser: ArgumentParser) -> None:
         metavar="NAME=VALUE",
         help="an option of the method, such as ratio=0.5; may be repeated",
     )
+    simpler = parser.add_argument_group("with --env simpler")
+    simpler.add_argument(
+        "--simpler-python", default="", metavar="PATH", help="Python interpreter that SimplerEnv is installed for"
+    )
+    simpler.add_argument("--socket", default="", metavar="PATH", help="of a server that runs with that interpreter")
+    simpler.add_argument(
+        "--make-options",
+        type=json.loads,
+        default={},
+        metavar="JSON",
+        help='further arguments of every scene, such as {"shader_dir": "ibl"}',
+    )
+    simpler.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="of the policy; default cpu")
+    simpler.add_argument("--tokenizer", help="tokenizer.json or directory; default: the one beside the checkpoint")
 
 
 def run(args: Namespace) -> str:
     """What to print. Raises ValueError, RuntimeError or OSError where it cannot be done."""
+    common = {
+        "method": args.method,
+        "options": parse_options(args.set),
+        "seed": args.seed,
+        "cfg_scale": args.cfg_scale,
+        "instruction": args.instruction,
+        "max_steps": args.max_steps,
+    }
+    return _simpler(args, common) if args.env == "simpler" else _tabletop(args, common)
+
+
+def _tabletop(args: Namespace, common: dict[str, Any]) -> str:
+    if args.simpler_python or args.socket or args.make_options:
+        raise ValueError("--simpler-python, --socket and --make-options go with --env simpler")
+    if args.task is not None and len(args.task) > 1:
+        raise ValueError(f"{len(args.task)} tasks; on the tabletop a run, and its --out, is of one")
     question = Evaluation(
-        checkpoint=str(args.checkpoint),
-        task=args.task,
-        scenario=args.scenario,
-        method=args.method,
-        options=parse_options(args.set),
-        episodes=args.episodes,
-        seed=args.seed,
-        cfg_scale=args.cfg_scale,
-        instruction=args.instruction,
+        checkpoint=str(args.checkpoint or SHIPPED_POLICY),
+        task=args.task[0] if args.task else FAMILIES[0],
+        scenario=args.scenario or SCENARIOS[0],
+        episodes=100 if args.episodes is None else args.episodes,
+        **common,
     )
     summary = evaluate(question, args.out, args.workers, args.against)
+    return "\n".join([*said_of(summary), f"written to {args.out}"])
+
+
+def _simpler(args: Namespace, common: dict[str, Any]) -> str:
+    if args.checkpoint is None:
+        raise ValueError("--checkpoint is needed: no policy for SIMPLER's robots comes with the package")
+    if args.against is not None:
+        raise ValueError("--against is for the tabletop; methods run into one --out are compared with dense there")
+    if args.socket and args.workers > 1:
+        raise ValueError(f"{args.workers} workers on one --socket; a server has one client, so give --simpler-python")
+    server = ServerSource(args.simpler_python, args.socket, args.make_options)
+    questions = [
+        SimplerEvaluation(
+            checkpoint=str(args.checkpoint),
+            task=task,
+            scenario=scenario,
+            episodes=args.episodes,
+            server=server,
+            device=args.device,
+            tokenizer=args.tokenizer,
+            **common,
+        )
+        for task in args.task or TASKS
+        for scenario in ([args.scenario] if args.scenario else SCENARIOS)
+        if args.scenario or SimplerEvaluation.has(task, scenario)
+    ]
+    report, summaries = run_simpler(questions, args.out, args.workers)
+    lines = [line for summary in summaries for line in said_of(summary)]
+    return "\n".join([report.read_text(encoding="utf-8"), *lines, f"written to {report}"])
+
+
+def said_of(summary: dict[str, Any]) -> list[str]:
     low, high = summary["interval_95"]
     lines = [
-        f"{summary['successes']} of {summary['finished']} episodes of {args.task} ({args.scenario}), {args.method}: "
-        f"{100 * summary['success_rate']:.1f} %, 95 % interval {100 * low:.1f} to {100 * high:.1f} %"
+        f"{summary['successes']} of {summary['finished']} episodes of {summary['task']} ({summary['scenario']}), "
+        f"{summary['method']}: {100 * summary['success_rate']:.1f} %, "
+        f"95 % interval {100 * low:.1f} to {100 * high:.1f} %"
     ]
     if "against" in summary:
         paired = summary["against"]
@@ -78,7 +153,7 @@ def run(args: Namespace) -> str:
             f"on {paired['episodes']} shared episodes: {paired['only_first']} done by this run alone, "
             f"{paired['only_second']} by the other alone, p = {paired['p_value']:.3g} (McNemar)"
         )
-    return "\n".join([*lines, f"written to {args.out}"])
+    return lines
 
 
 def parse_options(texts: list[str]) -> dict[str, Any]:

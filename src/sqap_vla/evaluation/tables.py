@@ -1,6 +1,6 @@
 # Copyright 2026 The sqap_vla Authors
 # SPDX-License-Identifier: Apache-2.0
-"""The paper's four tables on the tabletop: which runs they need, doing what is missing of them, and their text.
+"""The paper's four tables on a benchmark: which runs they need, doing what is missing of them, and their text.
 
 A run is evaluate.py's: one task, scenario and method. Runs that several tables share are done once. A difference to
 dense is called one only where McNemar's exact test, over all tasks together, says p < 0.05.
@@ -9,9 +9,10 @@ dense is called one only where McNemar's exact test, over all tasks together, sa
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from sqap_vla.evaluation.closed_loop import EpisodeResult
@@ -19,7 +20,8 @@ from sqap_vla.evaluation.evaluate import Evaluation, evaluate, read_episodes
 from sqap_vla.evaluation.significance import PairedComparison, compare_paired, wilson_interval
 from sqap_vla.sim import FAMILIES, SCENARIOS
 
-TITLES = {"pick": "Pick", "move_near": "Move near", "drawer": "Open/close drawer", "place": "Place in drawer"}
+COLUMNS = ("Pick", "Move near", "Open/close drawer", "Place in drawer")  # of the paper
+TABLETOP = dict(zip(FAMILIES, COLUMNS, strict=True))  # title by task
 LEVEL = 0.05
 
 
@@ -122,27 +124,29 @@ def run_tables(plan: Plan, out: Path, workers: int) -> None:
             question = Evaluation(
                 str(plan.checkpoint), task, scenario, variant.method, variant.options, episodes, plan.seed
             )
-            evaluate(question, _directory(out, scenario, variant, task), workers)
+            evaluate(question, run_directory(out, scenario, variant, task), workers)
 
 
-def _directory(out: Path, scenario: str, variant: Variant, task: str) -> Path:
+def run_directory(out: Path, scenario: str, variant: Variant, task: str) -> Path:
     return out / scenario / variant.key / task
 
 
 class Results:
-    """What is finished in a directory of runs."""
+    """What is finished in a directory of runs. titles: by task, in the order of the columns."""
 
-    def __init__(self, out: Path) -> None:
-        self._out = out
+    def __init__(self, out: Path, titles: Mapping[str, str] = MappingProxyType(TABLETOP)) -> None:
+        self._out, self.titles = out, titles
         self._read = functools.cache(read_episodes)
 
     def of(self, scenario: str, variant: Variant, task: str) -> list[EpisodeResult]:
-        return self._read(_directory(self._out, scenario, variant, task))
+        return self._read(run_directory(self._out, scenario, variant, task))
 
     def all_of(self, scenario: str, variant: Variant) -> dict[str, bool]:
         """Success by task and seed."""
         return {
-            f"{task}#{result.seed}": result.success for task in FAMILIES for result in self.of(scenario, variant, task)
+            f"{task}#{result.seed}": result.success
+            for task in self.titles
+            for result in self.of(scenario, variant, task)
         }
 
 
@@ -155,10 +159,10 @@ def rate(successes: Sequence[bool]) -> str:
     return f"{100 * done / episodes:.0f} ({done}/{episodes}, {100 * low:.0f}-{100 * high:.0f})"
 
 
-def average(success: Mapping[str, bool]) -> float | None:
+def average(success: Mapping[str, bool], tasks: Iterable[str]) -> float | None:
     """Mean over the tasks of their rates, in percent; None unless every task has episodes."""
     rates = []
-    for task in FAMILIES:
+    for task in tasks:
         own = [done for key, done in success.items() if key.startswith(f"{task}#")]
         if not own:
             return None

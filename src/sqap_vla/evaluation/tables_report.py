@@ -11,7 +11,6 @@ from sqap_vla.evaluation.tables import (
     DENSE,
     METHODS,
     RATIOS,
-    TITLES,
     Results,
     Variant,
     against_dense,
@@ -19,7 +18,7 @@ from sqap_vla.evaluation.tables import (
     rate,
     verdict,
 )
-from sqap_vla.sim import FAMILIES, SCENARIOS
+from sqap_vla.sim import SCENARIOS
 
 SCENARIO_TITLES = dict(zip(SCENARIOS, ("visual matching", "variant aggregation"), strict=True))
 _HEAD = """# Results in closed loop
@@ -35,12 +34,13 @@ Made by `{command}` on {hardware}; started again, the same command does the epis
 """
 
 
-def report(results: Results, command: str, hardware: str) -> str:
-    parts = [_HEAD.format(command=command, hardware=hardware)]
+def report(results: Results, command: str, hardware: str, head: str = _HEAD) -> str:
+    """head: how it begins; {command} and {hardware} are put in."""
+    parts = [head.format(command=command, hardware=hardware)]
     for number, scenario in enumerate(SCENARIOS, 1):
         title = f"{number}. Methods, {SCENARIO_TITLES[scenario]}"
-        parts += [_by_task(results, title, METHODS, (scenario,))]
-    parts += [_ratios(results), _by_task(results, "4. What each part of the method adds", ABLATION, SCENARIOS)]
+        parts += [by_task(results, title, METHODS, (scenario,))]
+    parts += [_ratios(results), by_task(results, "4. What each part of the method adds", ABLATION, SCENARIOS)]
     return "\n".join([*parts, "## What the tables say", "", *(f"- {line}" for line in findings(results)), ""])
 
 
@@ -49,16 +49,20 @@ def _table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> st
     return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows), ""])
 
 
-def _by_task(results: Results, title: str, variants: Sequence[Variant], scenarios: Sequence[str]) -> str:
+def by_task(
+    results: Results, title: str, variants: Sequence[Variant], scenarios: Sequence[str], paper: bool = True
+) -> str:
+    """A table of one row a variant and scenario. paper: with the paper's below it."""
     rows = []
     for variant in variants:
         for scenario in scenarios:
             name = variant.title if len(scenarios) == 1 else f"{variant.title}, {SCENARIO_TITLES[scenario]}"
-            cells = [rate([r.success for r in results.of(scenario, variant, task)]) for task in FAMILIES]
-            mean = average(results.all_of(scenario, variant))
+            cells = [rate([r.success for r in results.of(scenario, variant, task)]) for task in results.titles]
+            mean = average(results.all_of(scenario, variant), results.titles)
             rows.append([name, *cells, "-" if mean is None else f"{mean:.1f}", _paired(results, scenario, variant)])
-            rows.append(["*paper*", *(f"{value:.1f}" for value in variant.paper[scenario]), ""])
-    return _table(title, ["", *(TITLES[task] for task in FAMILIES), "average", "against dense"], rows)
+            if paper:
+                rows.append(["*paper*", *(f"{value:.1f}" for value in variant.paper[scenario]), ""])
+    return _table(title, ["", *results.titles.values(), "average", "against dense"], rows)
 
 
 def _paired(results: Results, scenario: str, variant: Variant) -> str:
@@ -72,7 +76,7 @@ def _paired(results: Results, scenario: str, variant: Variant) -> str:
 def _ratios(results: Results) -> str:
     rows = []
     for scenario in SCENARIOS:
-        own = [average(results.all_of(scenario, variant)) for variant in (*RATIOS, DENSE)]
+        own = [average(results.all_of(scenario, variant), results.titles) for variant in (*RATIOS, DENSE)]
         rows.append([SCENARIO_TITLES[scenario], *("-" if value is None else f"{value:.1f}" for value in own)])
         paper = [variant.paper[scenario][-1] for variant in (*RATIOS, DENSE)]
         rows.append(["*paper*", *(f"{value:.1f}" for value in paper)])
@@ -87,7 +91,7 @@ def findings(results: Results) -> list[str]:
         for variant in (*METHODS[1:], ABLATION[1]):
             own, dense = (results.all_of(scenario, each) for each in (variant, DENSE))
             shared = own.keys() & dense.keys()
-            mean, base = (average({key: each[key] for key in shared}) for each in (own, dense))
+            mean, base = (average({key: each[key] for key in shared}, results.titles) for each in (own, dense))
             paired = against_dense(results, scenario, variant)
             if mean is None or base is None or paired is None:
                 continue

@@ -34,10 +34,10 @@ from std_srvs.srv import Trigger
 from sqap_vla.nodes import qos
 from sqap_vla.nodes.lifecycle import run_node, stop_requested
 from sqap_vla.nodes.parameters import declare, on_change
-from sqap_vla.nodes.simpler_bridge_actions import action_from_twist, make_gripper_action
 from sqap_vla.nodes.simpler_bridge_output import SimplerOutput
 from sqap_vla.nodes.simpler_bridge_parameters import SimplerBridgeParameters
 from sqap_vla.nodes.tabletop_commands import CommandInput
+from sqap_vla.simpler.actions import action_from_twist, make_gripper_action
 from sqap_vla.simpler.client import SimplerClient, SimplerError, SimplerState, SimplerTask
 
 START_NS = 1_000_000_000  # not 0, which means "no time" to tf2 and to message filters
@@ -159,7 +159,8 @@ class SimplerBridge(Node):
         self._seed, self._next_seed = self._next_seed, self._next_seed + 1
         self._layout = None if self._next_layout < 0 else self._next_layout
         self._next_layout += self._layout is not None
-        self._state = self._asked(lambda: self._client.reset(self._seed, self._layout))
+        layout = {} if self._layout is None else {"obj_init_options": {"episode_id": self._layout}}
+        self._state = self._asked(lambda: self._client.reset(self._seed, layout))
         self._episode, self._ended, self._instruction = self._episode + 1, False, ""
         self._gripper.reset()
         self._commands.forget()

@@ -55,6 +55,7 @@ def main() -> int:
         metavar="JSON",
         help='further arguments of simpler_env.make, such as {"shader_dir": "ibl"}',
     )
+    parser.add_argument("--once", action="store_true", help="end with the first client")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="[simpler] %(message)s")
     signal.signal(signal.SIGTERM, stop)
@@ -69,7 +70,7 @@ def main() -> int:
     except OSError as error:
         parser.exit(1, f"simpler: {error}\n")
     try:
-        server.serve()
+        server.serve(arguments.once)
     except KeyboardInterrupt:
         return 0
     finally:

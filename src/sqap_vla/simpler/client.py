@@ -1,6 +1,6 @@
 # Copyright 2026 The sqap_vla Authors
 # SPDX-License-Identifier: Apache-2.0
-"""The bridge's end of the socket: SIMPLER as an object, its geometry relative to the robot's base."""
+"""The other end of the socket: SIMPLER as an object, its geometry relative to the robot's base."""
 
 from __future__ import annotations
 
@@ -81,9 +81,10 @@ class SimplerClient:
     def close(self) -> None:
         self._socket.close()
 
-    def open(self, task: str) -> SimplerTask:
-        """Makes the environment of a task: seconds to a minute."""
-        told, _ = self._ask({"op": "open", "task": task})
+    def open(self, task: str, build: dict[str, Any] | None = None) -> SimplerTask:
+        """Makes the environment of a task: seconds to a minute. build: None for one of SIMPLER's prepared tasks, else
+        the arguments that its evaluation makes environment `task` with (benchmark.py)."""
+        told, _ = self._ask({"op": "open", "task": task, "build": build})
         try:
             return SimplerTask(
                 name=task,
@@ -96,9 +97,9 @@ class SimplerClient:
         except (KeyError, TypeError, ValueError) as error:
             raise SimplerError(f"the server's description of '{task}' is incomplete: {error}") from error
 
-    def reset(self, seed: int, episode: int | None = None) -> SimplerState:
-        """Starts an episode: layout number `episode`, or the one that the seed chooses."""
-        return state_from(*self._ask({"op": "reset", "seed": seed, "episode": episode}))
+    def reset(self, seed: int, options: dict[str, Any] | None = None) -> SimplerState:
+        """Starts an episode. options: of SIMPLER's reset; what they leave open the seed chooses."""
+        return state_from(*self._ask({"op": "reset", "seed": seed, "options": options or {}}))
 
     def step(self, action: np.ndarray) -> SimplerState:
         """action [7]: dx dy dz [m], axis-angle [rad], along the base's axes, gripper in SIMPLER's convention."""

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,14 +18,45 @@ class RequestError(ValueError):
     """A request that cannot be carried out; the text goes back to who asked."""
 
 
-class Environment:
-    """A task of SIMPLER, made with `simpler_env.make`. Raises RequestError for an unknown task."""
+def make(simpler_env: Any, task: str, build: dict[str, Any] | None, options: dict[str, Any]) -> Any:
+    """One of SIMPLER's prepared tasks; or with `build`, the arguments of its evaluation scripts, the environment that
+    is registered under that name, as those scripts make it. options: further arguments, which win.
 
-    def __init__(self, simpler_env: Any, task: str, options: dict[str, Any]) -> None:
+    Raises RequestError for an unknown task, and for a photograph that is not among SIMPLER's assets.
+    """
+    if build is None:
         if task not in simpler_env.ENVIRONMENTS:
             raise RequestError(f"task '{task}' is not one of SIMPLER's: {', '.join(simpler_env.ENVIRONMENTS)}")
-        self._env = simpler_env.make(task, **options)
-        self._scene = self._env.unwrapped
+        return simpler_env.make(task, **options)
+    from simpler_env.utils.env.env_builder import build_maniskill2_env, get_robot_control_mode
+
+    arguments = {
+        "obs_mode": "rgbd",
+        "control_mode": get_robot_control_mode(str(build.get("robot")), None),
+        "camera_cfgs": {"add_segmentation": True},
+        **build,
+        **options,
+    }
+    if "rgb_overlay_path" in build:
+        arguments["rgb_overlay_path"] = _asset(str(build["rgb_overlay_path"]))
+    return build_maniskill2_env(task, **arguments)
+
+
+def _asset(relative: str) -> str:
+    from mani_skill2_real2sim import ASSET_DIR
+
+    root = Path(ASSET_DIR).resolve()
+    path = (root / relative).resolve()
+    if root not in path.parents or not path.is_file():
+        raise RequestError(f"'{relative}' is no file below SIMPLER's assets '{root}'; set MS2_REAL2SIM_ASSET_DIR")
+    return str(path)
+
+
+class Environment:
+    """env: made by `make`. Raises RequestError for a robot that is none of CAMERAS."""
+
+    def __init__(self, env: Any) -> None:
+        self._env, self._scene = env, env.unwrapped
         self.robot = next((name for name in CAMERAS if self._scene.robot_uid.startswith(name)), "")
         if not self.robot:
             raise RequestError(f"robot '{self._scene.robot_uid}' is none of {', '.join(CAMERAS)}")
@@ -43,10 +75,9 @@ class Environment:
             "joints": [joint.name for joint in self._scene.agent.robot.get_active_joints()],
         }
 
-    def reset(self, seed: int, episode: int | None) -> tuple[Message, Arrays]:
-        """Starts an episode: number `episode` of the task's own layouts, or the one that the seed chooses."""
-        options = {} if episode is None else {"obj_init_options": {"episode_id": episode}}
-        observation, _ = self._env.reset(seed=seed, options=options)
+    def reset(self, seed: int, options: dict[str, Any]) -> tuple[Message, Arrays]:
+        """Starts an episode. options: of SIMPLER's reset, in JSON's types; what they leave open the seed chooses."""
+        observation, _ = self._env.reset(seed=seed, options=_with_arrays(options))
         self._running, self._steps = True, 0
         return self._answer(observation, success=False, truncated=False, stats={})
 
@@ -97,3 +128,10 @@ class Environment:
 def _plain(value: Any) -> Any:
     """A figure as JSON has it: NumPy's scalars become Python's."""
     return value.item() if isinstance(value, np.generic) else value
+
+
+def _with_arrays(value: Any) -> Any:
+    """SIMPLER calculates with positions and rotations: lists of numbers become arrays."""
+    if isinstance(value, dict):
+        return {name: _with_arrays(part) for name, part in value.items()}
+    return np.array(value, np.float64) if isinstance(value, list) else value

@@ -1,6 +1,6 @@
 # Copyright 2026 The sqap_vla Authors
 # SPDX-License-Identifier: Apache-2.0
-"""What goes over the socket between SIMPLER's process and the bridge: one request, one answer, in turn.
+"""What goes over the socket between SIMPLER's process and its client: one request, one answer, in turn.
 
 A frame is
 
@@ -16,12 +16,14 @@ peer can make the other refuse, not grow. Nothing is executed and no object is r
 Requests carry "op"; answers carry "ok", and where it is false "error", one line for a person.
 
     hello                                 -> protocol, tasks
-    open     task                         -> robot, camera, control_hz, max_steps, joints
-    reset    seed, episode (or null)      -> observation
+    open     task, build (JSON or null)   -> robot, camera, control_hz, max_steps, joints
+    reset    seed, options (JSON object)  -> observation
     step     array action [7]             -> observation
     advance  (next part of a long task)   -> instruction
     close                                 -> (nothing), and the environment is gone
 
+    build: arguments that SIMPLER's evaluation makes an environment with; null: task is one of the prepared ones.
+    options: SIMPLER's own of a reset, such as {"obj_init_options": {"episode_id": 3}}.
     observation: instruction, success, truncated, steps, stats (JSON object); arrays rgb u1 [H, W, 3],
         intrinsic [3, 3], camera_T_world [4, 4], world_T_base [7], world_T_ee [7] (x y z [m], qw qx qy qz),
         joint_position [J], joint_velocity [J]
@@ -40,7 +42,7 @@ from typing import Any
 
 import numpy as np
 
-VERSION = 1
+VERSION = 2
 MAGIC = b"SQV1"
 MAX_HEADER_BYTES = 64 * 1024
 MAX_PAYLOAD_BYTES = 32 * 1024 * 1024  # a picture of 3840x2160 has 25 MB

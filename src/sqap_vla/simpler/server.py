@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Serves SIMPLER on a Unix socket: one client at a time, one environment at a time.
 
+For one client only (`once`), the process ends with it, however that one ended: the kernel closes its socket.
+
 The socket is readable and writable for its owner only. A client that breaks the protocol, or goes away, is dropped and
 the next one served; what goes wrong inside SIMPLER is answered as an error.
 """
@@ -17,10 +19,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from .environment import Environment, RequestError
+from .environment import Environment, RequestError, make
 from .protocol import VERSION, Arrays, Message, ProtocolError, receive, send
 
 MAX_SEED = 2**31 - 1
+ONCE_S = 60.0
 _log = logging.getLogger("simpler_server")
 
 
@@ -37,12 +40,18 @@ class Server:
         self._path.unlink(missing_ok=True)
         self._close_environment()
 
-    def serve(self) -> None:
-        """Until the process is interrupted."""
+    def serve(self, once: bool = False) -> None:
+        """Until the process is interrupted; once: until the first client has gone, or none came for ONCE_S."""
+        self._listener.settimeout(ONCE_S if once else None)
         while True:
-            connection, _ = self._listener.accept()
+            try:
+                connection, _ = self._listener.accept()
+            except TimeoutError:
+                return
             with connection:
                 self._serve(connection)
+            if once:
+                return
 
     def _serve(self, connection: socket.socket) -> None:
         _log.info("client connected")
@@ -64,7 +73,7 @@ class Server:
         if operation == "hello":
             return {"protocol": VERSION, "tasks": list(self._simpler_env.ENVIRONMENTS)}, {}
         if operation == "open":
-            return self._open(str(message.get("task"))), {}
+            return self._open(str(message.get("task")), _object(message, "build", optional=True)), {}
         if operation == "close":
             self._close_environment()
             return {}, {}
@@ -74,7 +83,7 @@ class Server:
             raise RequestError(f"{operation} before open; open a task first")
         try:
             if operation == "reset":
-                return self._environment.reset(_whole(message, "seed"), _whole(message, "episode", optional=True))
+                return self._environment.reset(_seed(message), _object(message, "options"))
             if operation == "advance":
                 return self._environment.advance(), {}
             if "action" not in arrays:
@@ -86,11 +95,11 @@ class Server:
             _log.exception("%s failed", operation)
             raise RequestError(f"SIMPLER failed in {operation}: {type(error).__name__}: {error}") from error
 
-    def _open(self, task: str) -> Message:
+    def _open(self, task: str, build: dict[str, Any] | None) -> Message:
         self._close_environment()
         start_s = time.monotonic()
         try:
-            self._environment = Environment(self._simpler_env, task, self._options)
+            self._environment = Environment(make(self._simpler_env, task, build, self._options))
         except RequestError:
             raise
         except Exception as error:  # as above
@@ -105,12 +114,17 @@ class Server:
             self._environment = None
 
 
-def _whole(message: Message, name: str, optional: bool = False) -> int | None:
-    value = message.get(name)
-    if value is None and optional:
-        return None
+def _seed(message: Message) -> int:
+    value = message.get("seed")
     if type(value) is not int or not 0 <= value <= MAX_SEED:
-        raise RequestError(f"{name} is {value!r}; it must be a whole number from 0 to {MAX_SEED}")
+        raise RequestError(f"seed is {value!r}; it must be a whole number from 0 to {MAX_SEED}")
+    return value
+
+
+def _object(message: Message, name: str, optional: bool = False) -> dict[str, Any] | None:
+    value = message.get(name)
+    if not (isinstance(value, dict) or (optional and value is None)):
+        raise RequestError(f"{name} is {value!r}; it must be a JSON object")
     return value
 
 

@@ -5,12 +5,16 @@
 The tool follows an action at once and wholly. An episode succeeds when the gripper is closed within 3 cm of the goal
 (0.05, 0, -0.05) m from where the tool started, along the base's axes. The picture is grey with a red square where the
 tool is, drawn from the camera's own parameters. As in SIMPLER: the base is turned by half a turn in the world, numbers
-are single precision, drawer tasks leave the tool's pose out of the observation, long tasks have two parts, and
-`close` makes the environment unusable.
+are single precision, drawer tasks leave the tool's pose out of the observation, long tasks have two parts, the second
+of which begins by itself after 100 steps, and `close` makes the environment unusable.
+
+STAND_IN_DIES_AFTER=N in the environment: the process ends as if it had crashed at its Nth step.
 """
 
 from __future__ import annotations
 
+import itertools
+import os
 from types import SimpleNamespace
 from typing import Any
 
@@ -22,7 +26,24 @@ ENVIRONMENTS = [
     "google_robot_place_apple_in_closed_top_drawer",
     "widowx_spoon_on_towel",
 ]
-INSTRUCTIONS = {
+# As registered with gymnasium, for SIMPLER's evaluation: name and instructions.
+REGISTERED = {
+    "GraspSingleOpenedCokeCanInScene-v0": ["pick coke can"],
+    "GraspSingleOpenedCokeCanDistractorInScene-v0": ["pick coke can"],
+    "MoveNearGoogleBakedTexInScene-v0": ["move apple near sponge"],
+    "MoveNearGoogleInScene-v0": ["move apple near sponge"],
+    **{
+        f"{verb}{which}DrawerCustomInScene-v0": [f"{verb} {which} drawer".lower()]
+        for verb in ("Open", "Close")
+        for which in ("Top", "Middle", "Bottom")
+    },
+    "PlaceIntoClosedTopDrawerCustomInScene-v0": ["open top drawer", "place apple into top drawer"],
+    "PutSpoonOnTableClothInScene-v0": ["put the spoon on the towel"],
+    "PutCarrotOnPlateInScene-v0": ["put carrot on plate"],
+    "StackGreenCubeOnYellowCubeBakedTexInScene-v0": ["stack the green block on the yellow block"],
+    "PutEggplantInBasketScene-v0": ["put eggplant into yellow basket"],
+}
+INSTRUCTIONS = REGISTERED | {
     "google_robot_pick_coke_can": ["pick coke can"],
     "google_robot_open_drawer": ["open top drawer"],
     "google_robot_place_apple_in_closed_top_drawer": ["open top drawer", "place apple into top drawer"],
@@ -56,6 +77,7 @@ WIDOWX = SimpleNamespace(
     joints=("waist", "left_finger"),
 )
 REACH_M = 0.03
+STEPS = itertools.count(1)  # of this process
 
 
 def camera_T_world(eye_m: np.ndarray, target_m: np.ndarray) -> np.ndarray:
@@ -73,10 +95,12 @@ class StandInEnv:
     """One task. `unwrapped` is itself, with the attributes that SIMPLER's scenes have."""
 
     def __init__(self, task: str, options: dict[str, Any]) -> None:
-        kind = GOOGLE if task.startswith("google") else WIDOWX
+        robot = options.get("robot", task)
+        kind = GOOGLE if robot.startswith("google") else WIDOWX
         self.task, self._kind, self.options = task, kind, options
-        self.robot_uid, self.control_freq = kind.uid, kind.hz
-        self.spec = SimpleNamespace(max_episode_steps=kind.steps)
+        self.robot_uid, self.control_freq = options.get("robot", kind.uid), options.get("control_freq", kind.hz)
+        self.spec = SimpleNamespace(max_episode_steps=options.get("max_episode_steps", kind.steps))
+        self._world_T_base = kind.world_T_base
         joints = [SimpleNamespace(name=name) for name in kind.joints]
         self.agent = SimpleNamespace(robot=SimpleNamespace(get_active_joints=lambda: joints))
         self.unwrapped = self
@@ -92,7 +116,12 @@ class StandInEnv:
 
     def reset(self, seed: int | None = None, options: dict | None = None) -> tuple[dict, dict]:
         assert not self._closed, "the environment is closed"
-        episode = (options or {}).get("obj_init_options", {}).get("episode_id")
+        options = options or {}
+        if "robot" in self.options:  # made as the evaluation makes it: the episode says where everything is
+            (x, y), rotation = (options["robot_init_options"][name] for name in ("init_xy", "init_rot_quat"))
+            self._world_T_base = np.array([x, y, self._kind.world_T_base[2], *rotation])
+            assert options["obj_init_options"].keys() & {"init_xy", "episode_id"}
+        episode = options.get("obj_init_options", {}).get("episode_id")
         shift = np.random.default_rng(seed if episode is None else 10_000 + episode).uniform(-0.01, 0.01, 3)
         self._tcp_m = self._start_m = self._kind.tcp_m + shift
         self._opening, self._elapsed, self._part = 1.0, 0, 0
@@ -100,6 +129,10 @@ class StandInEnv:
 
     def step(self, action: np.ndarray) -> tuple[dict, float, bool, bool, dict]:
         assert action.shape == (7,) and not self._closed
+        if next(STEPS) == int(os.environ.get("STAND_IN_DIES_AFTER", "0")):
+            os._exit(3)
+        if self._elapsed >= 100 and not self.is_final_subtask():
+            self.advance_to_next_subtask()
         self._tcp_m = self._tcp_m + action[:3]
         if self._kind is GOOGLE:  # relative, +1 closes
             self._opening = float(np.clip(self._opening - 0.25 * action[6], 0, 1))
@@ -110,7 +143,7 @@ class StandInEnv:
         success = near and self._opening < 0.5 and self.is_final_subtask()
         stats = {"is_src_obj_grasped": np.bool_(near and self._opening < 0.5), "opening": np.float32(self._opening)}
         info = {"success": success, "elapsed_steps": self._elapsed, "episode_stats": stats}
-        return self._observation(), 0.0, success, self._elapsed >= self._kind.steps, info
+        return self._observation(), 0.0, success, self._elapsed >= self.spec.max_episode_steps, info
 
     def get_language_instruction(self) -> str:
         return INSTRUCTIONS[self.task][self._part]
@@ -123,7 +156,9 @@ class StandInEnv:
 
     def _world_tcp(self) -> np.ndarray:
         x, y, z = self._tcp_m
-        return (self._kind.world_T_base[:3] + np.array([-x, -y, z])).astype(np.float32)
+        yaw = 2 * np.arctan2(self._world_T_base[6], self._world_T_base[3])
+        turned = np.array([x * np.cos(yaw) - y * np.sin(yaw), x * np.sin(yaw) + y * np.cos(yaw), z])
+        return (self._world_T_base[:3] + turned).astype(np.float32)
 
     def _observation(self) -> dict:
         height, width = self._kind.size
@@ -140,9 +175,9 @@ class StandInEnv:
             "agent": {
                 "qpos": np.array([0.1, self._opening], np.float32),
                 "qvel": np.zeros(2, np.float32),
-                "base_pose": self._kind.world_T_base.astype(np.float32),
+                "base_pose": self._world_T_base.astype(np.float32),
             },
-            "extra": {} if "drawer" in self.task else {"tcp_pose": pose},
+            "extra": {} if "drawer" in self.task.lower() else {"tcp_pose": pose},
             "camera_param": {self._kind.camera: camera},
             "image": {self._kind.camera: {"rgb": rgb}},
         }

@@ -9,6 +9,9 @@ twist does in the time of one step. The gripper's number is each robot's own:
   repeated for HOLD_STEPS steps in all, which drives the gripper to the stop, as CogACT's simulation policy does it; the
   first command of an episode is taken for the gripper's state.
 - widowx: absolute, +1 open, -1 closed, with a threshold at 0.5.
+
+Over topics only the opening arrives, and the number is found from it here. In one process with the policy it is
+`Gripper.raw` of runtime/gripper.py.
 """
 
 from __future__ import annotations
