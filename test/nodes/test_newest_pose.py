@@ -14,8 +14,8 @@ import tf2_ros
 from geometry_msgs.msg import TransformStamped
 
 from sqap_vla.nodes import transforms
-from sqap_vla.nodes.conversions import stamp_msg
-from sqap_vla.nodes.transforms import NewestPose, newest_age_s
+from sqap_vla.nodes.conversions import InputError, stamp_msg
+from sqap_vla.nodes.transforms import NewestPose, lookup, newest_age_s
 
 SECOND = 1_000_000_000
 NOW = 1_000 * SECOND
@@ -49,6 +49,13 @@ def test_a_pose_is_known_while_its_stamp_is_near(buffer, pose, age_s, known):
 def test_a_frame_that_nobody_publishes_has_no_pose(buffer, pose):
     assert pose.at(NOW) is None
     assert newest_age_s(buffer, "base_link", "tcp", NOW) is None
+
+
+def test_a_name_that_tf2_does_not_take_is_a_frame_that_nobody_publishes(buffer):
+    assert newest_age_s(buffer, "base\0link", "tcp", NOW) is None
+    assert NewestPose(buffer, "base\0link", "tcp", max_age_s=0.5).at(NOW) is None
+    with pytest.raises(InputError, match="no transform"):
+        lookup(buffer, "base\0link", "tcp", NOW, tolerance_s=0.1)
 
 
 def test_the_age_of_a_stale_pose_is_told(buffer):

@@ -124,6 +124,8 @@ def test_errors_have_the_class_of_their_cause() -> None:
             buffer.lookup_transform(*arguments)
         possible, reason = buffer.can_transform(*arguments, return_debug_tuple=True)
         assert not possible and reason
+    with pytest.raises(ValueError, match="null character"):
+        buffer.can_transform("ba\0se", "ee", Time())
 
 
 def test_a_loop_of_frames_is_a_lookup_error() -> None:

@@ -13,6 +13,7 @@ import time
 
 import numpy as np
 import tf2_ros
+from geometry_msgs.msg import TransformStamped
 from rclpy.duration import Duration
 from rclpy.logging import get_logger
 from rclpy.time import Time
@@ -29,7 +30,7 @@ def lookup(
 ) -> np.ndarray:
     """target_T_source [4, 4] at `at_ns`. Raises InputError (transform_missing, transform_stale, transform_invalid)."""
     try:
-        found = buffer.lookup_transform(target, source, Time(nanoseconds=at_ns), Duration(seconds=timeout_s))
+        found = _ask(buffer, target, source, at_ns, timeout_s)
     except tf2_ros.ExtrapolationException:
         found = _newest_within(buffer, target, source, at_ns, tolerance_s)
     except (tf2_ros.LookupException, tf2_ros.ConnectivityException, tf2_ros.InvalidArgumentException) as error:
@@ -41,9 +42,11 @@ def lookup(
     return matrix_from_transform(found.transform)
 
 
-def _newest_within(buffer: tf2_ros.Buffer, target: str, source: str, at_ns: int, tolerance_s: float):
+def _newest_within(
+    buffer: tf2_ros.Buffer, target: str, source: str, at_ns: int, tolerance_s: float
+) -> TransformStamped:
     try:
-        newest = buffer.lookup_transform(target, source, Time())  # time zero: the latest common one
+        newest = _ask(buffer, target, source)
     except tf2_ros.TransformException as error:
         raise InputError(NO_TRANSFORM, f"no transform from '{source}' to '{target}': {error}") from error
     age_s = (at_ns - stamp_ns(newest.header.stamp)) / 1e9
@@ -54,6 +57,14 @@ def _newest_within(buffer: tf2_ros.Buffer, target: str, source: str, at_ns: int,
             f"stamp; at most tf_tolerance_s = {tolerance_s:.3f} is allowed. Do both use the same clock (use_sim_time)?",
         )
     return newest
+
+
+def _ask(buffer: tf2_ros.Buffer, target: str, source: str, at_ns: int = 0, timeout_s: float = 0.0) -> TransformStamped:
+    """target_T_source at `at_ns`; zero means the latest time common to the chain. Raises a TransformException."""
+    try:
+        return buffer.lookup_transform(target, source, Time(nanoseconds=at_ns), Duration(seconds=timeout_s))
+    except ValueError as error:  # tf2's C++ takes no name with a zero byte in it, and an image's frame_id is anybody's
+        raise tf2_ros.InvalidArgumentException(f"frame name {target!r} or {source!r}: {error}") from error
 
 
 class NewestPose:
@@ -71,7 +82,7 @@ class NewestPose:
 
     def at(self, now_ns: int) -> np.ndarray | None:
         try:
-            newest = self._buffer.lookup_transform(self._target, self._source, Time())  # zero: the latest common time
+            newest = _ask(self._buffer, self._target, self._source)
         except tf2_ros.ExtrapolationException:  # links of the chain have no time in common
             self._clear()
             return None
@@ -103,7 +114,7 @@ class NewestPose:
 def newest_age_s(buffer: tf2_ros.Buffer, target: str, source: str, now_ns: int) -> float | None:
     """Age of the newest target_T_source by its stamp; None where there is none."""
     try:
-        newest = buffer.lookup_transform(target, source, Time())
+        newest = _ask(buffer, target, source)
     except tf2_ros.TransformException:
         return None
     return (now_ns - stamp_ns(newest.header.stamp)) / 1e9

@@ -48,6 +48,8 @@ class FrameTree:
 
     def validate(self, argument: str, frame: str) -> None:
         """Raise what tf2 raises for a name that is no known frame."""
+        if "\0" in frame:
+            raise ValueError(f"{argument} {frame!r}: embedded null character")  # as tf2_py's C++ has it
         if not frame:
             raise InvalidArgumentException(f"{argument} is empty; a frame has a name")
         if frame.startswith("/"):
