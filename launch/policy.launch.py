@@ -45,6 +45,8 @@ ARGUMENTS = {
     "tokenizer": ("", "Hugging Face tokenizer: a tokenizer.json or a directory. Empty: the one beside the checkpoint."),
     "artifact_dir": ("", "Where the loader keeps the prepared model. Empty: ~/.cache/sqap_vla/artifacts/."),
     "instruction": ("", "The task in words, until one comes on the instruction topic."),
+    "image_transport": ("", "raw or compressed. Empty: as the parameter file says."),
+    "sensor_reliability": ("", "best_effort or reliable: of image and camera_info. Empty: as the parameter file says."),
 }
 
 
@@ -70,7 +72,7 @@ def start_nodes(context: LaunchContext) -> list:
     common = {} if not given["use_sim_time"] else {"use_sim_time": boolean("use_sim_time", given["use_sim_time"])}
     parameters = {
         "model_loader": pick(given, "checkpoint", "tokenizer", "artifact_dir"),
-        "policy": pick(given, "instruction")
+        "policy": pick(given, "instruction", "image_transport", "sensor_reliability")
         | ({} if not given["dry_run"] else {"dry_run": boolean("dry_run", given["dry_run"])}),
         "diagnostics": {},
     }

@@ -28,7 +28,7 @@ from launch import LaunchContext, LaunchDescription
 
 SHARE = Path(get_package_share_directory("sqap_vla"))
 SQAP_VLA = Path(get_package_prefix("sqap_vla")) / "lib" / "sqap_vla" / "sqap-vla"  # on no PATH in a colcon workspace
-PASSED_ON = ("params_file", "checkpoint", "tokenizer", "instruction", "log_level")
+PASSED_ON = ("params_file", "checkpoint", "tokenizer", "instruction", "image_transport", "log_level")
 
 ARGUMENTS = {
     "bag": (None, "rosbag2 directory, .mcap or .db3."),
@@ -36,6 +36,7 @@ ARGUMENTS = {
     "tokenizer": ("", "Hugging Face tokenizer: a tokenizer.json or a directory. Empty: the one beside the checkpoint."),
     "params_file": ("widowx.yaml", "Parameter file: a path, or the name of a preset in share/sqap_vla/config."),
     "instruction": ("", "The task in words, where the bag has none."),
+    "image_transport": ("", "compressed where the bag has compressed images. Empty: as the parameter file says."),
     "out": ("out/replay", "Directory for the report."),
     "log_level": ("info", "debug, info, warn, error or fatal."),
 }
@@ -54,6 +55,7 @@ def generate_launch_description() -> LaunchDescription:
                     **{name: LaunchConfiguration(name) for name in PASSED_ON},
                     "use_sim_time": "true",
                     "dry_run": "true",
+                    "sensor_reliability": "reliable",  # each frame of the bag is there once
                 }.items(),
             ),
             OpaqueFunction(function=play),

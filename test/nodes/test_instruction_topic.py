@@ -6,14 +6,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from types import SimpleNamespace
 
 import pytest
 
 pytest.importorskip("rclpy", reason="needs ROS 2")
 
 import rclpy
-import torch
+from policy_rig import Network
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
@@ -32,8 +31,7 @@ PARAMETERS = {"checkpoint": "any", "unnorm_key": "any", "instruction": "at first
 
 @pytest.fixture
 def policy(monkeypatch: pytest.MonkeyPatch) -> Iterator[PolicyNode]:
-    network = SimpleNamespace(model=SimpleNamespace(device=torch.device("cpu")), reset=lambda: None)
-    monkeypatch.setattr(policy_module, "load_engine", lambda params: network)
+    monkeypatch.setattr(policy_module, "load_engine", lambda params: Network())
     context = Context()
     rclpy.init(context=context, domain_id=int(os.environ["ROS_DOMAIN_ID"]))
     overrides = [Parameter(name, value=value) for name, value in PARAMETERS.items()]

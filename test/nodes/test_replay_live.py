@@ -9,9 +9,10 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import rclpy
-from episode import FRAMES, bag, episode, garbage_at
+from episode import FRAMES, START_NS, bag, episode, garbage_at
 from policy_client import ACTIVATE, CLEANUP, CONFIGURE, DEACTIVATE, PARAMETERS
 from rcl_interfaces.srv import SetParameters
 from rclpy.context import Context
@@ -19,6 +20,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from sqap_vla.cli import main
+from sqap_vla.evaluation import messages
 from sqap_vla.evaluation.bag_writer import write_bag
 from sqap_vla.evaluation.step import read_steps
 from sqap_vla.nodes.node_process import NodeProcess
@@ -57,8 +59,12 @@ def skipped(out: Path) -> dict:
 
 
 def test_live_is_offline_bit_for_bit_though_a_frame_is_garbage_and_one_comes_twice(replay: Replay, tmp_path: Path):
-    """Raw images, transforms between the images' stamps."""
-    made = episode(edit=garbage_at(2))
+    """Raw images, transforms between the images' stamps, and a joint that tells its pose 400 times before the first."""
+    elbow = [
+        messages.transforms("/tf", "base_link", {"elbow": np.eye(4)}, START_NS + 150_000_000 + 100_000 * number)
+        for number in range(400)
+    ]
+    made = episode(edit=garbage_at(2)) + elbow
     second = [message for message in made if message.topic == "/camera/image_raw"][4]
     twice = sorted([*made, replace(second, stamp_ns=second.stamp_ns + 1_000_000)], key=lambda message: message.stamp_ns)
     offline, live = replay.both(write_bag(tmp_path / "bag", twice), "--seed", "5")
