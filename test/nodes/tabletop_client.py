@@ -1,6 +1,7 @@
 # Copyright 2026 The sqap_vla Authors
 # SPDX-License-Identifier: Apache-2.0
 """A consumer of the tabletop node, and the node as a process of its own, in the domain of the test run."""
+
 from __future__ import annotations
 
 import json
@@ -8,7 +9,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -38,11 +39,12 @@ LATCHED = QoSProfile(depth=5, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 class Client:
     """A consumer of a simulated robot; `wait` spins until a condition on what it has heard holds."""
 
-    def __init__(self, namespace: str, robot: str = "tabletop") -> None:
+    def __init__(self, namespace: str, robot: str = "tabletop", remaps: Sequence[str] = ()) -> None:
         self.robot = robot
         self.context = Context()
         rclpy.init(context=self.context)
-        self.node = Node("client", context=self.context, namespace=namespace)
+        words = ["--ros-args", *(word for remap in remaps for word in ("-r", remap))]
+        self.node = Node("client", context=self.context, namespace=namespace, cli_args=words)
         self.executor = SingleThreadedExecutor(context=self.context)
         self.executor.add_node(self.node)
         self.heard: dict[str, list[Any]] = {}

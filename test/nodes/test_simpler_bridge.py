@@ -100,9 +100,11 @@ def bridge(directory: Path, *parameters: str, namespace: str) -> Iterator[Comman
         env=os.environ | {"PYTHONPATH": str(STAND_IN)},
     )
     words = [word for value in (f"socket:={socket}", *parameters) for word in ("-p", value)]
-    command = [sys.executable, "-m", "sqap_vla.nodes.simpler_bridge", "--ros-args", "-r", f"__ns:={namespace}", *words]
+    remaps = (f"__ns:={namespace}", f"/clock:={namespace}/clock")  # two bridges may run at a time, each in its own time
+    words += [word for remap in remaps for word in ("-r", remap)]
+    command = [sys.executable, "-m", "sqap_vla.nodes.simpler_bridge", "--ros-args", *words]
     process = subprocess.Popen(command, env=node_environment(), stderr=(directory / "log").open("wb"))
-    client = Commander(namespace, "simpler_bridge")
+    client = Commander(namespace, "simpler_bridge", remaps[1:])
     client.process, client.server = process, server
     client.chunk = client.node.create_publisher(Float64MultiArray, "command/chunk", 1)
     try:
