@@ -191,12 +191,12 @@ def test_time_goes_on_over_a_reset(widowx: Commander) -> None:
 
 def test_the_episode_that_is_asked_for_is_the_one_that_runs(widowx: Commander) -> None:
     stamps = []
-    for seed in (11, 12, 11):
+    for seed in (11, 11, 12):
         assert widowx.set_parameter("seed", seed).successful
         stamps.append(widowx.begin())
         widowx.wait(lambda seed=seed: widowx.episode()["seed"] == seed, "the seed")
     first, second, third = (widowx.tool_m(stamp) for stamp in stamps)
-    assert np.array_equal(first, third) and not np.array_equal(first, second)
+    assert np.array_equal(first, second) and not np.array_equal(first, third)
 
 
 def test_a_step_without_a_commander_and_a_task_without_further_parts(widowx: Commander) -> None:

@@ -139,6 +139,14 @@ def test_reset_starts_the_next_seed_and_time_goes_on(at_home: Client) -> None:
     assert stamp_ns(at_home.frame().header.stamp) > before_ns
 
 
+def test_the_seed_that_is_set_is_the_next_also_where_it_was_before(at_home: Client) -> None:
+    for _ in range(2):
+        assert at_home.set_parameter("seed", 41).successful
+        count = at_home.episode()["episode"]
+        assert "seed 41" in at_home.trigger("reset").message
+        at_home.wait(lambda count=count: at_home.episode()["episode"] > count, "the episode")
+
+
 def test_instruction_changes_by_parameter_and_by_topic(at_home: Client) -> None:
     assert at_home.set_parameter("instruction", "pick up the blue cube").successful
     at_home.wait(

@@ -28,6 +28,7 @@ import numpy as np
 from rclpy.clock import Clock, ClockType
 from rclpy.duration import Duration
 from rclpy.node import Node
+from rclpy.parameter import Parameter
 from std_msgs.msg import Bool, Float64MultiArray, String
 from std_srvs.srv import Trigger
 
@@ -75,6 +76,7 @@ class SimplerBridge(Node):
         self.create_service(Trigger, "~/step", self._on_step)
         self.create_service(Trigger, "~/advance", self._on_advance)
         on_change(self, lambda: self._settings, self._apply)
+        self.add_post_set_parameters_callback(self._was_set)
 
         wall = Clock(clock_type=ClockType.STEADY_TIME)
         if self._settings.step_mode == "lockstep":
@@ -230,11 +232,15 @@ class SimplerBridge(Node):
             raise SystemExit(1) from error
 
     def _apply(self, settings: SimplerBridgeParameters) -> None:
-        before, self._settings = self._settings, settings
-        if settings.seed != before.seed:
-            self._next_seed = settings.seed
-        if settings.episode_id != before.episode_id:
-            self._next_layout = settings.episode_id
+        self._settings = settings
+
+    def _was_set(self, parameters: list[Parameter]) -> None:
+        """Also what is set to the value it had: the count has gone on since."""
+        for parameter in parameters:
+            if parameter.name == "seed":
+                self._next_seed = parameter.value
+            elif parameter.name == "episode_id":
+                self._next_layout = parameter.value
 
     # Services
 

@@ -64,6 +64,7 @@ class TabletopNode(Node):
         self.create_service(Trigger, "~/reset", self._on_reset)
         self.create_service(Trigger, "~/step", self._on_step)
         on_change(self, lambda: self._settings, self._apply)
+        self.add_post_set_parameters_callback(self._was_set)
 
         wall = Clock(clock_type=ClockType.STEADY_TIME)
         if self._settings.step_mode == "lockstep":
@@ -195,11 +196,15 @@ class TabletopNode(Node):
     def _apply(self, settings: TabletopParameters) -> None:
         """New parameters; a new instruction holds for the scene as it stands and for later episodes."""
         before, self._settings = self._settings, settings
-        if settings.seed != before.seed:
-            self._next_seed = settings.seed
         if self._episode and settings.instruction and settings.instruction != before.instruction:
             self._env.set_instruction(settings.instruction)
             self._begin_task()
+
+    def _was_set(self, parameters: list[Parameter]) -> None:
+        """Also a seed that is set to the value it had: the count has gone on since."""
+        for parameter in parameters:
+            if parameter.name == "seed":
+                self._next_seed = parameter.value
 
     # Services
 
