@@ -52,7 +52,7 @@ def shifted(step: int, actions: np.ndarray) -> None:
 
 
 def test_differences_are_those_that_were_made(replay: Callable, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    runs = [replay("dense", method="dense"), replay("sqap", shifted)]
+    runs = [replay("dense", method="dense"), replay("sqap", shifted, precision="w4a4 full token")]
     assert main(["compare", *map(str, runs), "--out", str(tmp_path / "out")]) == 0
     result = compared(tmp_path / "out")["compared"][0]
     dimensions = {row["name"]: row for row in result["dimensions"]}
@@ -63,8 +63,11 @@ def test_differences_are_those_that_were_made(replay: Callable, tmp_path: Path, 
     rows = result["by_row"]
     assert [rows[r]["translation_m"] for r in (0, 1, 15)] == pytest.approx([0.005, 0.010, 0.080])
     assert rows[15]["rotation_rad"] == pytest.approx(0.01)
+    assert rows[15]["led_to_m"] == pytest.approx(0.005 * 16 * 17 / 2)  # rows are deltas, which add up
+    assert 1.0 > rows[0]["cosine"] > rows[15]["cosine"]
     assert result["gripper_disagreement_percent"] == pytest.approx(50.0)
     assert result["frames"] == FRAMES
+    assert compared(tmp_path / "out")["reference"] == "dense float32" and result["name"] == "sqap w4a4"
     assert "6 frames, 5.00 mm and 10.00 mrad from the reference" in capsys.readouterr().out
 
 
@@ -115,7 +118,7 @@ class Page(HTMLParser):
         self.text += data
 
 
-def test_the_page_is_one_file_with_three_pictures_and_names_are_text(replay: Callable, tmp_path: Path) -> None:
+def test_the_page_is_one_file_with_its_pictures_and_names_are_text(replay: Callable, tmp_path: Path) -> None:
     runs = [
         replay("dense", method="dense", bag="<script>alert(1)</script>"),
         replay("a", shifted),
@@ -125,7 +128,7 @@ def test_the_page_is_one_file_with_three_pictures_and_names_are_text(replay: Cal
     html = (tmp_path / "out" / "compare.html").read_text()
     page = Page()
     page.feed(html)
-    assert page.pictures == 3 and not page.open
+    assert page.pictures == 4 and not page.open
     assert "<script>alert(1)</script>" in page.text and "<script" not in html
     assert str(runs[1]) in page.text  # two runs of one method are told apart by their directories
 
@@ -160,5 +163,5 @@ def test_a_pickled_array_is_not_loaded(replay: Callable) -> None:
 def test_cosine_leaves_out_what_has_no_direction() -> None:
     first = np.array([[1.0, 0, 0], [0, 0, 0], [0, 2, 0]])
     second = np.array([[2.0, 0, 0], [1, 0, 0], [0, -1, 0]])
-    assert mean_cosine(first, second) == pytest.approx(0.0)
-    assert mean_cosine(np.zeros((2, 3)), second[:2]) is None
+    assert mean_cosine(first, second, 0.5) == pytest.approx(0.0)
+    assert mean_cosine(first, second, 1.5) is None and mean_cosine(np.zeros((2, 3)), second[:2], 1e-9) is None

@@ -23,7 +23,8 @@ from sqap_vla.evaluation.summary import SUMMARY_VERSION
 from sqap_vla.runtime.gripper import THRESHOLD
 from sqap_vla.runtime.types import ACTION_DIM, CHUNK_STEPS
 
-STILL = 1e-9  # a shorter vector has no direction
+# Shorter motions of one row have no direction worth comparing: the head's own noise turns them.
+STILL_M, STILL_RAD = 1e-3, 2e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,9 +41,11 @@ class Run:
 def read_runs(directories: list[Path]) -> list[Run]:
     """The runs, each under a name of its own. Raises ValueError or OSError where one is none."""
     runs = [read_run(directory) for directory in directories]
-    names = [run.name for run in runs]
-    if len(set(names)) < len(names):  # the methods are the same: the directories tell them apart
-        names = [f"{run.name} ({path})" for run, path in zip(runs, directories, strict=True)]
+    given = [run.name for run in runs]
+    # Where methods are the same, the directories tell them apart.
+    names = [
+        f"{name} ({path})" if given.count(name) > 1 else name for name, path in zip(given, directories, strict=True)
+    ]
     return [
         Run(name, run.summary, run.stamps_ns, run.chunks, run.total_ms) for name, run in zip(names, runs, strict=True)
     ]
@@ -62,7 +65,9 @@ def read_run(directory: Path) -> Run:
             total_ms = [float(row["total_ms"]) if row["total_ms"] else None for row in csv.DictReader(file)]
         if summary["version"] != SUMMARY_VERSION:
             raise ValueError(f"summary has version {summary['version']}, this program reads {SUMMARY_VERSION}")
-        label = " ".join([summary["run"]["method"], *filter(None, [summary["run"]["dtype"]])])
+        label = " ".join(
+            [summary["run"]["method"], (summary["run"]["precision"] or summary["run"]["dtype"]).split()[0]]
+        )
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{directory} cannot be read ({error}); {remedy}") from error
     if chunks.shape != (len(stamps_ns), CHUNK_STEPS, ACTION_DIM) or len(total_ms) != len(stamps_ns):
@@ -75,8 +80,9 @@ def read_run(directory: Path) -> Run:
 def compare(reference: Run, other: Run) -> dict[str, Any]:
     """Plain JSON values, None where nothing could be compared.
 
-    dimensions: of the first action. by_row: mean length of the difference of row r, in m and rad, and how often the
-    gripper disagrees. cosine: mean over frames, of the first action's translation and rotation.
+    dimensions: of the first action. by_row: mean length of the difference of row r, in m and rad; of the difference of
+    where rows 0 to r lead to, in m; mean cosine of the angle between the two; and how often the gripper disagrees.
+    cosine: mean over frames, of the first action's translation and rotation.
     Raises ValueError where the runs share no frame.
     """
     _, ours, theirs = np.intersect1d(reference.stamps_ns, other.stamps_ns, return_indices=True)
@@ -101,8 +107,8 @@ def compare(reference: Run, other: Run) -> dict[str, Any]:
             for column, (name, unit) in enumerate(MOTION_DIMENSIONS)
         ],
         "cosine": {
-            "translation": mean_cosine(first[:, 0, :3], second[:, 0, :3]),
-            "rotation": mean_cosine(first[:, 0, 3:6], second[:, 0, 3:6]),
+            "translation": mean_cosine(first[:, 0, :3], second[:, 0, :3], STILL_M),
+            "rotation": mean_cosine(first[:, 0, 3:6], second[:, 0, 3:6], STILL_RAD),
         },
         "gripper_disagreement_percent": 100.0 * float(disagree[:, 0].mean()),
         "by_row": [
@@ -110,6 +116,8 @@ def compare(reference: Run, other: Run) -> dict[str, Any]:
                 "row": row,
                 "translation_m": float(np.linalg.norm(difference[:, row, :3], axis=1).mean()),
                 "rotation_rad": float(np.linalg.norm(difference[:, row, 3:6], axis=1).mean()),
+                "led_to_m": float(np.linalg.norm(difference[:, : row + 1, :3].sum(axis=1), axis=1).mean()),
+                "cosine": mean_cosine(first[:, row, :3], second[:, row, :3], STILL_M),
                 "gripper_disagreement_percent": 100.0 * float(disagree[:, row].mean()),
             }
             for row in range(CHUNK_STEPS)
@@ -117,13 +125,14 @@ def compare(reference: Run, other: Run) -> dict[str, Any]:
     }
 
 
-def mean_cosine(first: np.ndarray, second: np.ndarray) -> float | None:
-    """Mean cosine of the angle between vectors [N, 3]; frames in which one of them has no direction are left out."""
-    lengths = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
-    moving = lengths > STILL**2
+def mean_cosine(first: np.ndarray, second: np.ndarray, still: float) -> float | None:
+    """Mean cosine of the angle between vectors [N, 3]; frames in which one of them is shorter than `still` are left
+    out."""
+    lengths = np.linalg.norm(first, axis=1), np.linalg.norm(second, axis=1)
+    moving = np.minimum(*lengths) >= still
     if not moving.any():
         return None
-    return float(((first * second).sum(axis=1)[moving] / lengths[moving]).mean())
+    return float(((first * second).sum(axis=1)[moving] / (lengths[0] * lengths[1])[moving]).mean())
 
 
 def latency(run: Run) -> dict[str, Any]:

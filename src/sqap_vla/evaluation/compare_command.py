@@ -16,7 +16,7 @@ DESCRIPTION = (
     "Compares replays of one bag, frame by frame, with the first of them: action difference by dimension and by row of "
     "the chunk, cosine, gripper, latency. Writes compare.html (one file, with its pictures) and compare.json."
 )
-RUN_KEYS = ("bag", "checkpoint", "method", "device", "dtype", "seed", "mode")
+RUN_KEYS = ("bag", "checkpoint", "method", "method_parameters", "precision", "device", "dtype", "seed", "mode")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,7 +42,8 @@ def run(args: argparse.Namespace) -> str:
         "latency": [latency(run) for run in runs],
     }
     pictures = {
-        "Inference time": compare_plots.plot_latency(runs),
+        "Inference time and deadline": compare_plots.plot_latency(runs),
+        "First action over the recording": compare_plots.plot_actions(runs),
         "Difference by dimension": compare_plots.plot_dimensions(result["compared"]),
         "Where in the chunk it grows": compare_plots.plot_rows(result["compared"]),
     }

@@ -22,7 +22,8 @@ img { max-width: 100%; }
 HOW_TO_READ = (
     "Both runs saw the same frames; what differs is the network's own output, before ensemble and limits. Small "
     "differences on recorded frames do not prove equal success on a robot: errors add up in closed loop. What the "
-    "reference's own actions vary by stands beside each difference."
+    "reference's own actions vary by stands beside each difference. Cosines, of the angle between two motions, leave "
+    "out rows that move less than 1 mm or 2 mrad: those have no direction worth comparing."
 )
 
 
@@ -55,7 +56,15 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def _overview(compared: Sequence[Mapping[str, Any]]) -> str:
-    header = ("run", "frames", "translation [mm]", "rotation [mrad]", "cosine", "gripper disagrees [%]")
+    header = (
+        "run",
+        "frames",
+        "translation [mm]",
+        "rotation [mrad]",
+        "cosine, translation",
+        "rotation",
+        "gripper disagrees [%]",
+    )
     return _table(
         header,
         (
@@ -65,6 +74,7 @@ def _overview(compared: Sequence[Mapping[str, Any]]) -> str:
                 number(1e3 * run["by_row"][0]["translation_m"]),
                 number(1e3 * run["by_row"][0]["rotation_rad"]),
                 number(run["cosine"]["translation"], 4),
+                number(run["cosine"]["rotation"], 4),
                 number(run["gripper_disagreement_percent"], 1),
             )
             for run in compared
@@ -86,8 +96,12 @@ def _dimensions(run: Mapping[str, Any]) -> str:
 
 
 def _runs(runs: Sequence[Mapping[str, Any]]) -> str:
-    keys = ("bag", "checkpoint", "method", "device", "dtype", "seed", "mode")
-    return _table(("run", *keys), ((run["name"], *(run[key] for key in keys)) for run in runs))
+    """One column a run: what differs between them stands side by side."""
+    keys = [key for key in runs[0] if key not in ("name", "method_parameters")]
+    options = dict.fromkeys(name for run in runs for name in run["method_parameters"])
+    rows = [(key, *("–" if run[key] == "" else run[key] for run in runs)) for key in keys]
+    rows += [(name, *(run["method_parameters"].get(name, "–") for run in runs)) for name in options]
+    return _table(("", *(run["name"] for run in runs)), rows)
 
 
 def _picture(title: str, png: bytes) -> str:
