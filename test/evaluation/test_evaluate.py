@@ -16,6 +16,7 @@ from sqap_vla.cogact.random_checkpoint import write_random_checkpoint
 from sqap_vla.evaluation import evaluate as evaluation
 from sqap_vla.evaluation.closed_loop import EpisodeResult
 from sqap_vla.evaluation.evaluate import COLUMNS, Evaluation, evaluate, read_episodes, summarize
+from sqap_vla.quantization.lock import directory_lock
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +84,16 @@ def test_another_question_needs_another_directory(question: Evaluation, tmp_path
     evaluate(question, tmp_path)
     with pytest.raises(ValueError, match="differs in method"):
         evaluate(replace(question, method="sqap"), tmp_path)
+
+
+def test_two_processes_do_not_write_to_one_directory(question: Evaluation, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(evaluation, "EpisodeRunner", lambda question: FakeRunner([]))
+    with (
+        directory_lock(tmp_path, 0.0, lambda: None),
+        pytest.raises(ValueError, match="another process writes to .*; wait for it"),
+    ):
+        evaluate(question, tmp_path)
+    assert evaluate(question, tmp_path)["finished"] == 2
 
 
 def test_methods_are_compared_episode_by_episode(question: Evaluation) -> None:

@@ -18,6 +18,7 @@ import multiprocessing
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar
@@ -32,6 +33,7 @@ from sqap_vla.evaluation.environment import hardware, versions
 from sqap_vla.evaluation.significance import compare_paired, wilson_interval
 from sqap_vla.evaluation.tabletop_world import TabletopWorld
 from sqap_vla.quantization.artifact import is_artifact
+from sqap_vla.quantization.lock import directory_lock
 from sqap_vla.runtime.engine import Engine
 from sqap_vla.runtime.method import make_method
 from sqap_vla.runtime.opening import open_engine
@@ -118,10 +120,19 @@ def _fingerprint(checkpoint: str) -> str:
 def evaluate(question: Evaluation, out: Path, workers: int = 1, against: Path | None = None) -> dict[str, Any]:
     """Runs what is missing and returns the summary. workers: processes.
 
-    Raises ValueError where `out` holds another question's episodes or `against` none that are shared, RuntimeError
-    where a process dies (finished episodes stay).
+    Raises ValueError where another process writes to `out`, where it holds another question's episodes or `against`
+    none that are shared, RuntimeError where a process dies (finished episodes stay).
     """
     out.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(directory_lock(out, 0.0, lambda: None))
+        except TimeoutError as error:
+            raise ValueError(f"another process writes to {out}; wait for it, or give another directory") from error
+        return _evaluate(question, out, workers, against)
+
+
+def _evaluate(question: Evaluation, out: Path, workers: int, against: Path | None) -> dict[str, Any]:
     _claim(out, question)
     _drop_torn_row(out / "episodes.csv")
     finished = {result.seed for result in read_episodes(out)}
