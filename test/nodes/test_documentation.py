@@ -54,3 +54,25 @@ def test_presets_hold_what_the_policy_needs_to_start(preset: str) -> None:
     params = build(PolicyParameters, read_parameter_file(file, "policy"), str(file))
     assert params.make_limits().max_linear_m_s > 0
     assert params.unnorm_key
+
+
+def test_presets_of_the_documentation_are_presets(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "presets.md").read_text()
+    snippets = re.findall(r"^```yaml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    assert snippets
+    for snippet in snippets:
+        file = tmp_path / "preset.yaml"
+        file.write_text(snippet)
+        values = read_parameter_file(file, "policy")
+        assert values, snippet
+        assert build(PolicyParameters, values, str(file)).make_limits().max_linear_m_s > 0
+
+
+def test_the_documentation_of_presets_names_parameters_that_exist() -> None:
+    page = (ROOT / "docs" / "presets.md").read_text()
+    cells = re.findall(r"^\| (`.+?) \|", page, re.MULTILINE)
+    names = [name for cell in cells for name in re.findall(r"`([\w.*]+)`", cell)]
+    known = [ros_name(field) for field in dataclasses.fields(PolicyParameters)]
+    assert names
+    for name in names:
+        assert any(re.fullmatch(name.replace(".", r"\.").replace("*", ".*"), one) for one in known), name
