@@ -59,7 +59,15 @@ def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> 
 
 
 @pytest.fixture(autouse=True)
-def same_draws() -> None:
-    """A tensor drawn without a generator is the same in every run, whichever tests ran before."""
-    if "torch" in sys.modules:
-        sys.modules["torch"].manual_seed(0)
+def same_torch() -> Generator[None, None, None]:
+    """A tensor drawn without a generator is the same in every run, whichever tests ran before, and so is the number of
+    threads, on which the last bits of a sum depend: some commands that tests run in this process change it.
+    """
+    torch = sys.modules.get("torch")
+    if torch is None:
+        yield
+        return
+    torch.manual_seed(0)
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
