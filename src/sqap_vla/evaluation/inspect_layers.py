@@ -75,8 +75,9 @@ def layer_costs(
     return [measured.get(name) or _plain(name, layer, specs.get(name)) for name, layer in linears.items()]
 
 
-def stored_layers(model: CogAct) -> list[LayerCost]:
-    """Of a model as it is, such as an artifact's: errors are not known, since the float weights are not there."""
+def stored_layers(model: nn.Module) -> list[LayerCost]:
+    """Of a model, or a part of one, as it is, such as an artifact's: errors are not known, since the float weights are
+    not there."""
     rows = []
     for name, module in model.named_modules():
         if isinstance(module, QuantizedLinear):

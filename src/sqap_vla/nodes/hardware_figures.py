@@ -9,32 +9,25 @@ from collections import Counter
 from typing import Any
 
 import torch
-from torch import nn
 
 from sqap_vla.cogact.model import CogAct
+from sqap_vla.evaluation.inspect_layers import stored_layers
 from sqap_vla.quantization.backends.registry import select_backend
 from sqap_vla.quantization.linear import QuantizedLinear
-
-BF16_BYTES = 2
 
 
 def compression_figures(model: CogAct) -> dict[str, str]:
     """Precision of the decoder's linear layers, their bytes, and what the same layers take in bfloat16."""
-    layers = list(model.decoder.layers.modules())
-    quantized = [layer for layer in layers if isinstance(layer, QuantizedLinear)]
-    floats = [layer for layer in layers if type(layer) is nn.Linear]
-    counts = Counter(layer.spec.precision.value for layer in quantized)
-    if floats:
-        counts[str(floats[0].weight.dtype).removeprefix("torch.")] = len(floats)
-    weights = sum(layer.in_features * layer.out_features for layer in (*quantized, *floats))
-    held = sum(tensor.numel() * tensor.element_size() for layer in quantized for tensor in layer.buffers())
-    held += sum(tensor.numel() * tensor.element_size() for layer in floats for tensor in layer.parameters())
+    stack = model.decoder.layers
+    costs = stored_layers(stack)
+    counts = Counter(cost.precision for cost in costs)
+    quantized = [layer for layer in stack.modules() if isinstance(layer, QuantizedLinear)]
     backends = {select_backend(model.device, layer.backend).name for layer in quantized}
     return {
         "model/precision": ", ".join(f"{name} {count} layers" for name, count in counts.most_common()),
         "model/backend": ", ".join(sorted(backends)) or "float",
-        "model/decoder_mb": f"{held / 1e6:.1f}",
-        "model/decoder_bf16_mb": f"{weights * BF16_BYTES / 1e6:.1f}",
+        "model/decoder_mb": f"{sum(cost.size_bytes for cost in costs) / 1e6:.1f}",
+        "model/decoder_bf16_mb": f"{sum(cost.float_bytes for cost in costs) / 1e6:.1f}",
     }
 
 

@@ -129,19 +129,15 @@ class PolicyPipeline:
         params, device = self._params, self._engine.model.device
         targets = {"ee": params.base_frame, "camera": params.camera_frame or self._inputs.image_frame}
         values = self._figures.values() | self._inputs.figures() | self._commander.figures() | gpu_figures(device)
-        values |= transform_figures(self._buffer, targets, params.ee_frame, self._now_ns())
-        return (
-            values
-            | self._compression
-            | {
-                "model/checkpoint": self.model,
-                "model/device": str(device),
-                "model/method": params.method,
-                "input/instruction": self._builder.instruction,
-                "input/frames_replaced": str(self._worker.replaced),
-                "inference/busy_s": f"{self._worker.busy_s():.2f}",
-            }
-        )
+        values |= transform_figures(self._buffer, targets, params.ee_frame, self._now_ns()) | self._compression
+        return values | {
+            "model/checkpoint": self.model,
+            "model/device": str(device),
+            "model/method": params.method,
+            "input/instruction": self._builder.instruction,
+            "input/frames_replaced": str(self._worker.replaced),
+            "inference/busy_s": f"{self._worker.busy_s():.2f}",
+        }
 
     # On the executor's thread
 
