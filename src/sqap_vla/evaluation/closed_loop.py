@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, fields
-from typing import Protocol
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -19,6 +20,8 @@ from sqap_vla.runtime.controller import ChunkController
 from sqap_vla.runtime.engine import Engine
 from sqap_vla.runtime.gripper import Gripper, make_gripper
 from sqap_vla.runtime.limits import Limits
+from sqap_vla.runtime.methods.base import Method
+from sqap_vla.runtime.opening import open_engine
 from sqap_vla.runtime.types import Observation
 
 START_NS = 1_000_000_000
@@ -29,6 +32,7 @@ class Outcome:
     """What an episode was and came to. varied: what of its look was. steps: until it was done for good; all of them,
     where it was not."""
 
+    seed: int
     family: str
     instruction: str
     scenario: str
@@ -79,6 +83,10 @@ class RobotSettings:
     def limits(self) -> Limits:
         names = [field.name for field in fields(Limits) if hasattr(self, field.name)]
         return Limits(**{name: getattr(self, name) for name in names})
+
+    def open_engine(self, checkpoint: str | Path, method: Method, **options: Any) -> Engine:
+        """An engine that acts for this robot. options and errors: of runtime/opening.py's `open_engine`."""
+        return open_engine(checkpoint, method, unnorm_key=self.unnorm_key, step_s=self.step_s, **options)
 
     def controller(self, gripper: Gripper) -> ChunkController:
         return ChunkController(
@@ -132,17 +140,10 @@ class PolicyDriver:
 
 
 @dataclass(frozen=True)
-class EpisodeResult:
-    """One episode. seconds: simulated. path_m: of the end-effector. jerk_m_s3: root mean square of its position's third
+class EpisodeResult(Outcome):
+    """And how. seconds: simulated. path_m: of the end-effector. jerk_m_s3: root mean square of its position's third
     difference. latency_ms: mean time of an inference. wall_s: what the episode took."""
 
-    seed: int
-    family: str
-    instruction: str
-    scenario: str
-    varied: str
-    success: bool
-    steps: int
     seconds: float
     path_m: float
     jerk_m_s3: float
@@ -162,13 +163,7 @@ def run_episode(world: World, driver: PolicyDriver, seed: int) -> EpisodeResult:
     outcome, path = world.outcome(), np.array(positions_m)
     jerk = np.diff(path, 3, axis=0) / step_s**3
     return EpisodeResult(
-        seed=seed,
-        family=outcome.family,
-        instruction=outcome.instruction,
-        scenario=outcome.scenario,
-        varied=outcome.varied,
-        success=outcome.success,
-        steps=outcome.steps,
+        **vars(outcome),
         seconds=outcome.steps * step_s,
         path_m=float(np.linalg.norm(np.diff(path, axis=0), axis=1).sum()),
         jerk_m_s3=float(np.sqrt((jerk**2).sum(axis=1).mean())) if len(jerk) else 0.0,

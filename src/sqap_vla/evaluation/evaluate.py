@@ -36,7 +36,6 @@ from sqap_vla.quantization.artifact import is_artifact
 from sqap_vla.quantization.lock import directory_lock
 from sqap_vla.runtime.engine import Engine
 from sqap_vla.runtime.method import make_method
-from sqap_vla.runtime.opening import open_engine
 from sqap_vla.sim import FAMILIES, SCENARIOS, EnvironmentConfig, TabletopEnv
 
 COLUMNS = tuple(f.name for f in fields(EpisodeResult))
@@ -94,13 +93,8 @@ class Evaluation:
 
     def open_engine(self) -> Engine:
         torch.set_num_threads(1)  # the network is small; processes, not threads, share the work
-        return open_engine(
-            self.checkpoint,
-            make_method(self.method, **self.options),
-            unnorm_key=self.settings.unnorm_key,
-            step_s=self.settings.step_s,
-            cfg_scale=self.cfg_scale,
-        )
+        method = make_method(self.method, **self.options)
+        return self.settings.open_engine(self.checkpoint, method, cfg_scale=self.cfg_scale)
 
     def in_order(self, seeds: Sequence[int]) -> list[int]:
         """The order to run them in."""

@@ -26,7 +26,6 @@ from sqap_vla.evaluation.tables import COLUMNS, DENSE, METHODS, Results, Variant
 from sqap_vla.evaluation.tables_report import by_task, report
 from sqap_vla.runtime.engine import Engine
 from sqap_vla.runtime.method import make_method
-from sqap_vla.runtime.opening import open_engine
 from sqap_vla.simpler.benchmark import SCENARIOS, TASKS, SimplerEpisode, episodes
 from sqap_vla.simpler.local_server import ServerSource
 
@@ -110,16 +109,8 @@ class SimplerEvaluation(Evaluation):
 def _open_engine(
     checkpoint: str, method: str, options: tuple, robot: str, cfg_scale: float, device: str, tokenizer: str | None
 ) -> Engine:
-    settings = SETTINGS[robot]
-    return open_engine(
-        checkpoint,
-        make_method(method, **dict(options)),
-        unnorm_key=settings.unnorm_key,
-        step_s=settings.step_s,
-        tokenizer=tokenizer,
-        device=device,
-        cfg_scale=cfg_scale,
-    )
+    made = make_method(method, **dict(options))
+    return SETTINGS[robot].open_engine(checkpoint, made, tokenizer=tokenizer, device=device, cfg_scale=cfg_scale)
 
 
 def run_simpler(

@@ -70,7 +70,8 @@ class SimplerWorld:
 
     def reset(self, seed: int) -> None:
         """Episodes that look alike share a scene, which is made only where it changes."""
-        self._episode = episode = self._episodes[seed]
+        self._seed, self._episode = seed, self._episodes[seed]
+        episode = self._episode
         if self._scene != (episode.env, episode.build):
             self._scene = None
             self._task = self._ask(lambda client: client.open(episode.env, episode.build))
@@ -117,6 +118,7 @@ class SimplerWorld:
 
     def outcome(self) -> Outcome:
         return Outcome(
+            seed=self._seed,
             family=self._name,
             instruction="; ".join(self._instructions),
             scenario=self._scenario,

@@ -24,6 +24,7 @@ class TabletopWorld:
         self._env, self._options, self._instruction = env, dict(options or {}), instruction
 
     def reset(self, seed: int) -> None:
+        self._seed = seed
         _, self._info = self._env.reset(seed=seed, options=self._options)
 
     def observe(self, stamp_ns: int) -> Observation:
@@ -54,6 +55,7 @@ class TabletopWorld:
     def outcome(self) -> Outcome:
         info = self._info
         return Outcome(
+            seed=self._seed,
             family=info["family"],
             instruction=info["instruction"],
             scenario=info["scenario"],

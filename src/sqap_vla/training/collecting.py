@@ -67,11 +67,9 @@ def _driver(directory: Path):
     from sqap_vla.evaluation.closed_loop import PolicyDriver, RobotSettings
     from sqap_vla.evaluation.tabletop_world import TabletopPolicy
     from sqap_vla.runtime.method import make_method
-    from sqap_vla.runtime.opening import open_engine
 
     settings = RobotSettings()
-    engine = open_engine(directory, make_method("dense"), unnorm_key=settings.unnorm_key, step_s=settings.step_s)
-    return TabletopPolicy(PolicyDriver(engine, settings))
+    return TabletopPolicy(PolicyDriver(settings.open_engine(directory, make_method("dense")), settings))
 
 
 class CollectingProcesses:
