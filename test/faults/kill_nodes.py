@@ -68,10 +68,7 @@ class Victims:
             raise
         if name == "policy":
             self.robot.forget()
-            self.robot.wait(self.moves, "motion")
-
-    def moves(self) -> bool:
-        return any(any(velocity(msg)) for msg in self.robot.heard["dry_run/twist"][-5:])
+            self.robot.wait(self.robot.moves, "motion")
 
     def kill(self, name: str) -> dict[str, float]:
         """What was seen of it."""
@@ -87,6 +84,9 @@ class Victims:
         came = len(twists) - before
         if name == "policy":
             assert came == 0, f"{came} commands after the policy was killed"
+        # DDS lists a process that was killed for its lease, some 20 s: a request to it would never be answered.
+        listed = f"{NAMESPACE}/{name}/transition_event"  # every lifecycle node has it
+        robot.wait(lambda: not robot.node.count_publishers(listed), f"the dead {name} is not listed any more")
         started_s = time.monotonic()
         self.start(name)
         return {"commands_meanwhile": came, "restart_s": time.monotonic() - started_s}

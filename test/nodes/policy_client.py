@@ -151,6 +151,10 @@ class Robot:
         values = {pair.key: pair.value for pair in self.heard["status"][-1].values if pair.value}
         return f"last status: {self.heard['status'][-1].message}, {values}"
 
+    def moves(self) -> bool:
+        """Whether one of the last five twists was not zero."""
+        return any(any(velocity(msg)) for msg in self.heard["dry_run/twist"][-5:])
+
     def forget(self) -> None:
         for messages in self.heard.values():
             messages.clear()

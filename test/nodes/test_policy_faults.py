@@ -39,17 +39,13 @@ MAX_M_S = LIMITS["limits.max_linear_m_s"]
 def moving(robot: Robot) -> Iterator[Robot]:
     """It moves before and after; whatever came between was within the limits."""
     robot.start()
-    robot.wait(lambda: moves(robot), "motion")
+    robot.wait(robot.moves, "motion")
     yield robot
     for msg in robot.heard["dry_run/twist"]:
         assert np.isfinite(velocity(msg)).all() and np.linalg.norm(velocity(msg)[:3]) <= MAX_M_S + 1e-9
     robot.bend.clear()
     robot.forget()
-    robot.wait(lambda: moves(robot), "motion again")
-
-
-def moves(robot: Robot) -> bool:
-    return any(any(velocity(msg)) for msg in robot.heard["dry_run/twist"][-5:])
+    robot.wait(robot.moves, "motion again")
 
 
 def chunks(robot: Robot) -> int:
@@ -135,7 +131,7 @@ def test_a_flood_of_instructions_leaves_it_alive_and_the_last_one_holds(moving: 
     moving.say("pick up the blue cube")
     moving.has_value("input/instruction", "pick up the blue cube")
     moving.more("chunk", 2)
-    moving.wait(lambda: moves(moving), "motion")
+    moving.wait(moving.moves, "motion")
 
 
 def late(seconds: float):
@@ -196,7 +192,7 @@ def test_weights_that_are_destroyed_while_it_runs_change_nothing(artifact: Path,
         tmp_path / "log", {**PARAMETERS, "checkpoint": str(artifact)}, remap={"__ns": "/destroyed"}
     ) as robot.process:
         robot.go(CONFIGURE, ACTIVATE)
-        robot.wait(lambda: moves(robot), "motion")
+        robot.wait(robot.moves, "motion")
         shards = sorted(artifact.glob("*.safetensors"))
         assert shards
         for shard in shards:

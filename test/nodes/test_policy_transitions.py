@@ -13,15 +13,13 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from types import SimpleNamespace
 
 import pytest
 
 pytest.importorskip("rclpy", reason="needs ROS 2")
 
 import rclpy
-import torch
-from policy_rig import PARAMETERS
+from policy_rig import PARAMETERS, Network
 from rclpy.context import Context
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
@@ -30,13 +28,10 @@ from sqap_vla.nodes import lifecycle, policy_pipeline
 from sqap_vla.nodes import policy as policy_module
 from sqap_vla.nodes.policy import PolicyNode
 
-MODEL = SimpleNamespace(device=torch.device("cpu"), decoder=SimpleNamespace(layers=torch.nn.ModuleList()))
-NETWORK = SimpleNamespace(model=MODEL, reset=lambda: None)
-
 
 @pytest.fixture
 def policy(monkeypatch: pytest.MonkeyPatch) -> Iterator[PolicyNode]:
-    monkeypatch.setattr(policy_module, "load_engine", lambda params: NETWORK)
+    monkeypatch.setattr(policy_module, "load_engine", lambda params: Network())
     context = Context()
     rclpy.init(context=context, domain_id=int(os.environ["ROS_DOMAIN_ID"]))
     overrides = [Parameter(name, value=value) for name, value in PARAMETERS.items()]
