@@ -16,11 +16,10 @@ from typing import Any
 
 import yaml
 from diagnostic_msgs.msg import DiagnosticStatus
-from lifecycle_msgs.msg import Transition
-from lifecycle_msgs.srv import ChangeState
 from rclpy.node import Node
 
 from sqap_vla.nodes import qos
+from sqap_vla.nodes.lifecycle_client import LifecycleClient
 from sqap_vla.nodes.parameters import ros_name
 from sqap_vla.nodes.parent_watch import ParentPipe
 from sqap_vla.nodes.spinning import spin_until
@@ -114,28 +113,31 @@ class NodeProcess:
 
     def transition(self, helper: Node, *transitions: int, timeout_s: float = 600.0) -> None:
         """Takes the node through lifecycle transitions. Raises NodeFailed."""
-        client = helper.create_client(ChangeState, f"{self.name}/change_state")
         status: list[DiagnosticStatus] = []
         subscription = helper.create_subscription(DiagnosticStatus, f"{self.name}/status", status.append, qos.latched())
         try:
-            if not spin_until(helper, lambda: client.service_is_ready() or not self.alive, 60.0):
-                raise NodeFailed(f"node '{self.name}' offers no lifecycle service after 60 s; see its log")
-            for transition in transitions:
-                future = client.call_async(ChangeState.Request(transition=Transition(id=transition)))
-                spin_until(helper, lambda future=future: future.done() or not self.alive, timeout_s)
-                if not self.alive:
-                    raise NodeFailed(
-                        f"node '{self.name}' ended with status {self._process.returncode}: {self._last_line()}"
-                    )
-                if not future.done() or not future.result().success:
-                    spin_until(helper, lambda: bool(status) and status[-1].level == DiagnosticStatus.ERROR, 2.0)
-                    reason = (
-                        status[-1].message if status and status[-1].level == DiagnosticStatus.ERROR else "see its log"
-                    )
-                    raise NodeFailed(f"node '{self.name}' refused transition {transition}: {reason}")
+            with LifecycleClient(helper, self.name, lambda: self.alive) as client:
+                if client.state(60.0) is None and self.alive:
+                    raise NodeFailed(f"node '{self.name}' offers no lifecycle service after 60 s; see its log")
+                for transition in transitions:
+                    made = client.change(transition, timeout_s)
+                    if not self.alive:
+                        raise NodeFailed(
+                            f"node '{self.name}' ended with status {self._process.returncode}: {self._last_line()}"
+                        )
+                    if made is None:
+                        raise NodeFailed(f"node '{self.name}' made no transition {transition} in {timeout_s:g} s")
+                    if not made:
+                        reason = self._reason(helper, status)
+                        raise NodeFailed(f"node '{self.name}' refused transition {transition}: {reason}")
         finally:
             helper.destroy_subscription(subscription)
-            helper.destroy_client(client)
+
+    @staticmethod
+    def _reason(helper: Node, status: Sequence[DiagnosticStatus]) -> str:
+        """What its status topic says of a refused transition."""
+        told = lambda: bool(status) and status[-1].level == DiagnosticStatus.ERROR  # noqa: E731
+        return status[-1].message if spin_until(helper, told, 2.0) else "see its log"
 
     def _last_line(self) -> str:
         """Of the log, where there is one: why the process ended."""
