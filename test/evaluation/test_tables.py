@@ -8,12 +8,19 @@ import csv
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
+from sqap_vla.cogact.checkpoint import load_checkpoint
+from sqap_vla.cogact.preprocess import preprocess
+from sqap_vla.cogact.prompt import Tokenizer
 from sqap_vla.evaluation.closed_loop import EpisodeResult
 from sqap_vla.evaluation.evaluate import COLUMNS
+from sqap_vla.evaluation.outlier_twin import write_outlier_twin
 from sqap_vla.evaluation.tables import ABLATION, DENSE, METHODS, RATIOS, SQAP, Plan, Results, average
 from sqap_vla.evaluation.tables_report import report
+from sqap_vla.quantization.metrics import outlier_ratio
 from sqap_vla.runtime.method import make_method
 from sqap_vla.sim import FAMILIES, SCENARIOS
 from sqap_vla.training.shipped import SHIPPED_POLICY
@@ -78,3 +85,20 @@ def test_a_difference_is_claimed_only_where_the_test_allows_it(tmp_path: Path):
 def test_a_plan_without_episodes_is_refused():
     with pytest.raises(ValueError, match="at least one episode"):
         Plan(SHIPPED_POLICY, episodes=0)
+
+
+def test_the_twin_with_outliers_acts_as_the_policy_does(tmp_path: Path):
+    twin = write_outlier_twin(SHIPPED_POLICY, tmp_path / "twin")
+    rgb = np.random.default_rng(0).integers(0, 255, (224, 224, 3), dtype=np.uint8)
+    noise = torch.randn(1, 16, 7, generator=torch.Generator().manual_seed(0))
+    actions, largest = [], []
+    for checkpoint in (SHIPPED_POLICY, twin):
+        model = load_checkpoint(checkpoint, dtype=torch.float32).model
+        ids = Tokenizer.from_path(checkpoint).encode("pick up the red cube")
+        with torch.inference_mode():
+            visual = model.encode_images(*(tower[None] for tower in preprocess(rgb)))
+            down = model.decoder.layers[0].mlp.down_proj
+            down.register_forward_pre_hook(lambda _, args: largest.append(outlier_ratio(args[0].flatten(0, -2))))
+            actions.append(model.sample_actions(model.cognition(visual, [ids]).cognition, noise))
+    torch.testing.assert_close(actions[1], actions[0], atol=2e-3, rtol=0)
+    assert largest[1] > 3 * largest[0]

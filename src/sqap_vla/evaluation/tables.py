@@ -1,6 +1,7 @@
 # Copyright 2026 The sqap_vla Authors
 # SPDX-License-Identifier: Apache-2.0
-"""The paper's four tables on a benchmark: which runs they need, doing what is missing of them, and their text.
+"""The paper's four tables on a benchmark, and a fifth on a policy with outliers: which runs they need, doing what is
+missing of them.
 
 A run is evaluate.py's: one task, scenario and method. Runs that several tables share are done once. A difference to
 dense is called one only where McNemar's exact test, over all tasks together, says p < 0.05.
@@ -17,6 +18,7 @@ from typing import Any
 
 from sqap_vla.evaluation.closed_loop import EpisodeResult
 from sqap_vla.evaluation.evaluate import Evaluation, evaluate, read_episodes
+from sqap_vla.evaluation.outlier_twin import write_outlier_twin
 from sqap_vla.evaluation.significance import PairedComparison, compare_paired, wilson_interval
 from sqap_vla.sim import FAMILIES, SCENARIOS
 
@@ -83,27 +85,35 @@ ABLATION = (
     ),
     replace(SQAP, title="+ farthest points"),
 )
+TWIN = (  # on a policy with outliers
+    replace(DENSE, title="float"),
+    Variant("W4A4, no rotation", "dense", {"precision": "w4a4", "rotation": "none"}),
+    Variant("W4A4, only q and k rotated", "dense", {"precision": "w4a4", "rotation": "qk_input"}),
+    replace(W4A4, title="W4A4, everything rotated"),
+    replace(SQAP, title="SQAP W4A4, everything rotated"),
+)
+TABLES = (1, 2, 3, 4, 5)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """episodes: of each cell of the methods' tables. ablation_episodes: of the others. tables: which, 1 to 4."""
+    """episodes: of each cell of the methods' tables. ablation_episodes: of the others. tables: which, 1 to 5."""
 
     checkpoint: Path
     episodes: int = 100
     ablation_episodes: int = 50
     seed: int = 0
-    tables: tuple[int, ...] = (1, 2, 3, 4)
+    tables: tuple[int, ...] = TABLES
 
     def __post_init__(self) -> None:
-        if self.episodes < 1 or self.ablation_episodes < 1 or not set(self.tables) <= {1, 2, 3, 4}:
+        if self.episodes < 1 or self.ablation_episodes < 1 or not set(self.tables) <= set(TABLES):
             raise ValueError(
                 f"episodes {self.episodes} and {self.ablation_episodes}, tables {self.tables}; at least one episode, "
-                "and tables of 1 to 4"
+                "and tables of 1 to 5"
             )
 
     def runs(self) -> list[tuple[str, Variant, int]]:
-        """(scenario, variant, episodes), each once, what matters most first."""
+        """(scenario, variant, episodes) of tables 1 to 4, each once, what matters most first."""
         wanted: dict[tuple[str, str], tuple[str, Variant, int]] = {}
         for number, variants, scenarios, episodes in (
             (1, METHODS, SCENARIOS[:1], self.episodes),
@@ -120,11 +130,23 @@ class Plan:
 def run_tables(plan: Plan, out: Path, workers: int) -> None:
     """Does every run that is missing or unfinished. Raises as `evaluate`."""
     for scenario, variant, episodes in plan.runs():
-        for task in FAMILIES:
-            question = Evaluation(
-                str(plan.checkpoint), task, scenario, variant.method, variant.options, episodes, plan.seed
-            )
-            evaluate(question, run_directory(out, scenario, variant, task), workers)
+        _run(plan, plan.checkpoint, out, scenario, variant, episodes, workers)
+    if 5 in plan.tables:
+        twin = twin_directory(out)
+        checkpoint = write_outlier_twin(plan.checkpoint, twin / "checkpoint")
+        for variant in TWIN:
+            _run(plan, checkpoint, twin, SCENARIOS[0], variant, plan.ablation_episodes, workers)
+
+
+def _run(plan: Plan, checkpoint: Path, out: Path, scenario: str, variant: Variant, episodes: int, workers: int) -> None:
+    for task in FAMILIES:
+        question = Evaluation(str(checkpoint), task, scenario, variant.method, variant.options, episodes, plan.seed)
+        evaluate(question, run_directory(out, scenario, variant, task), workers)
+
+
+def twin_directory(out: Path) -> Path:
+    """Where the twin's checkpoint and runs are."""
+    return out / "outlier_twin"
 
 
 def run_directory(out: Path, scenario: str, variant: Variant, task: str) -> Path:

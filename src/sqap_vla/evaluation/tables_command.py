@@ -10,13 +10,14 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from sqap_vla.evaluation.environment import hardware
-from sqap_vla.evaluation.tables import Plan, Results, run_tables
+from sqap_vla.evaluation.tables import Plan, Results, run_tables, twin_directory
 from sqap_vla.evaluation.tables_report import report
 from sqap_vla.training.shipped import SHIPPED_POLICY
 
 DESCRIPTION = (
     "Runs every method on the same episodes of all tasks and scenarios and writes the paper's four tables with its own "
-    "rows beside them. Takes hours; stopped and started again with the same --out, it goes on."
+    "rows beside them, and a fifth on a policy with outliers. Takes hours; stopped and started again with the same "
+    "--out, it goes on."
 )
 
 
@@ -25,8 +26,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--report", type=Path, help="Markdown file to write; default: results.md in --out")
     parser.add_argument("--checkpoint", type=Path, default=SHIPPED_POLICY, help="default: the policy of the package")
     parser.add_argument("--episodes", type=int, default=100, help="of each cell of tables 1 and 2; default 100")
-    parser.add_argument("--ablation-episodes", type=int, default=50, help="of each cell of tables 3 and 4; default 50")
-    parser.add_argument("--tables", default="1,2,3,4", help="which, with commas between; default 1,2,3,4")
+    parser.add_argument("--ablation-episodes", type=int, default=50, help="of each cell of the others; default 50")
+    parser.add_argument("--tables", default="1,2,3,4,5", help="which, with commas between; default all")
     parser.add_argument("--seed", type=int, default=0, help="of the first episode; default 0")
     parser.add_argument("--workers", type=int, default=1, help="processes; default 1")
     parser.add_argument("--no-run", action="store_true", help="write the report of what is there")
@@ -40,5 +41,7 @@ def run(args: Namespace) -> str:
         run_tables(plan, args.out, args.workers)
     file = args.report or args.out / "results.md"
     shown = [argument for argument in sys.argv[1:] if argument != "--no-run"]
-    file.write_text(report(Results(args.out), shlex.join(["sqap-vla", *shown]), hardware()), encoding="utf-8")
+    twin = Results(twin_directory(args.out))
+    text = report(Results(args.out), shlex.join(["sqap-vla", *shown]), hardware(), twin=twin)
+    file.write_text(text, encoding="utf-8")
     return f"written to {file}"

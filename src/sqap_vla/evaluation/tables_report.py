@@ -11,6 +11,7 @@ from sqap_vla.evaluation.tables import (
     DENSE,
     METHODS,
     RATIOS,
+    TWIN,
     Results,
     Variant,
     against_dense,
@@ -33,15 +34,28 @@ policy, so latency costs nothing here.
 Made by `{command}` on {hardware}; started again, the same command does the episodes that are missing.
 """
 
+_TWIN_TITLE = "5. A twin with outliers, visual matching"
+_TWIN = """So small a decoder has hardly any outliers, and four bits cost it little whatever is done. The twin is the
+same policy after changes of its weights that cancel: it computes the same, but a few channels are as large, against the
+others, as in trained Llamas ([method](method.md)).
+"""
 
-def report(results: Results, command: str, hardware: str, head: str = _HEAD) -> str:
-    """head: how it begins; {command} and {hardware} are put in."""
+
+def report(results: Results, command: str, hardware: str, head: str = _HEAD, twin: Results | None = None) -> str:
+    """head: how it begins; {command} and {hardware} are put in. twin: of the policy with outliers."""
     parts = [head.format(command=command, hardware=hardware)]
     for number, scenario in enumerate(SCENARIOS, 1):
         title = f"{number}. Methods, {SCENARIO_TITLES[scenario]}"
         parts += [by_task(results, title, METHODS, (scenario,))]
     parts += [_ratios(results), by_task(results, "4. What each part of the method adds", ABLATION, SCENARIOS)]
-    return "\n".join([*parts, "## What the tables say", "", *(f"- {line}" for line in findings(results)), ""])
+    lines = [
+        line for scenario in SCENARIOS for line in findings(results, (*METHODS[1:], ABLATION[1]), scenario, paper=True)
+    ]
+    if twin:
+        parts += [by_task(twin, _TWIN_TITLE, TWIN, SCENARIOS[:1], paper=False), _TWIN]
+        lines += [f"With outliers: {line}" for line in findings(twin, TWIN[1:], SCENARIOS[0], paper=False)]
+    lines = lines or ["Nothing has been compared yet."]
+    return "\n".join([*parts, "## What the tables say", "", *(f"- {line}" for line in lines), ""])
 
 
 def _table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -84,20 +98,20 @@ def _ratios(results: Results) -> str:
     return _table("3. Pruning ratio, averages over the tasks", head, rows)
 
 
-def findings(results: Results) -> list[str]:
-    """A plain sentence for each method and scenario that was compared with dense."""
+def findings(results: Results, variants: Sequence[Variant], scenario: str, paper: bool) -> list[str]:
+    """A plain sentence for each variant that was compared with dense. paper: with the paper's difference."""
     lines = []
-    for scenario in SCENARIOS:
-        for variant in (*METHODS[1:], ABLATION[1]):
-            own, dense = (results.all_of(scenario, each) for each in (variant, DENSE))
-            shared = own.keys() & dense.keys()
-            mean, base = (average({key: each[key] for key in shared}, results.titles) for each in (own, dense))
-            paired = against_dense(results, scenario, variant)
-            if mean is None or base is None or paired is None:
-                continue
-            paper = variant.paper[scenario][-1] - DENSE.paper[scenario][-1]
-            lines.append(
-                f"{variant.title}, {SCENARIO_TITLES[scenario]}: {mean - base:+.1f} points against dense here "
-                f"({len(shared)} episodes; {verdict(paired)}), {paper:+.1f} in the paper."
-            )
-    return lines or ["Nothing has been compared yet."]
+    for variant in variants:
+        own, dense = (results.all_of(scenario, each) for each in (variant, DENSE))
+        shared = own.keys() & dense.keys()
+        mean, base = (average({key: each[key] for key in shared}, results.titles) for each in (own, dense))
+        paired = against_dense(results, scenario, variant)
+        if mean is None or base is None or paired is None:
+            continue
+        line = (
+            f"{variant.title}, {SCENARIO_TITLES[scenario]}: {mean - base:+.1f} points against dense here "
+            f"({len(shared)} episodes; {verdict(paired)})"
+        )
+        there = f", {variant.paper[scenario][-1] - DENSE.paper[scenario][-1]:+.1f} in the paper" if paper else ""
+        lines.append(f"{line}{there}.")
+    return lines
