@@ -13,9 +13,7 @@ PACKAGE = "sqap_vla"
 
 def files(directory: str, *patterns: str) -> list[str]:
     """Files of the checkout below a top-level directory, as paths relative to this file."""
-    return sorted(
-        str(path) for pattern in patterns for path in Path(directory).glob(pattern) if path.is_file()
-    )
+    return sorted(str(path) for pattern in patterns for path in Path(directory).glob(pattern) if path.is_file())
 
 
 def data_of_package() -> list[str]:

@@ -68,7 +68,10 @@ def test_a_recording_calibrates(checkpoint: Path, bag: Path, tmp_path: Path):
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (["--preset", "calibrated"], "needs calibration frames; make the artifact with sqap-vla compress --calibrate BAG"),
+        (
+            ["--preset", "calibrated"],
+            "needs calibration frames; make the artifact with sqap-vla compress --calibrate BAG",
+        ),
         (["--group-size", "100"], "128 inputs do not divide into groups of 100"),
         (["--rule", "*.down=w4a4"], "matches no linear layer"),
         (["--rule", "down_proj"], "has no '='"),

@@ -85,9 +85,9 @@ class Loader:
         return self._log_path.read_text()
 
     def wait(self, done: Callable[[], bool]) -> None:
-        assert (
-            spin_until(self.helper, lambda: done() or self.process.poll() is not None, TIMEOUT_S) and done()
-        ), self.log()
+        assert spin_until(self.helper, lambda: done() or self.process.poll() is not None, TIMEOUT_S) and done(), (
+            self.log()
+        )
 
     def call(self, kind: type, service: str, request: Any) -> Any:
         client = self.helper.create_client(kind, f"{self.name}/{service}")
@@ -99,14 +99,10 @@ class Loader:
 
     def set(self, **values: Any) -> list[Any]:
         parameters = [Parameter(name, value=value).to_parameter_msg() for name, value in values.items()]
-        return self.call(
-            SetParameters, "set_parameters", SetParameters.Request(parameters=parameters)
-        ).results
+        return self.call(SetParameters, "set_parameters", SetParameters.Request(parameters=parameters)).results
 
     def transition(self, number: int) -> bool:
-        return self.call(
-            ChangeState, "change_state", ChangeState.Request(transition=Transition(id=number))
-        ).success
+        return self.call(ChangeState, "change_state", ChangeState.Request(transition=Transition(id=number))).success
 
     def state(self) -> int:
         return self.call(GetState, "get_state", GetState.Request()).current_state.id
@@ -115,9 +111,7 @@ class Loader:
         return self.call(Trigger, "reload", Trigger.Request())
 
     def has_status(self, level: bytes, text: str) -> None:
-        self.wait(
-            lambda: bool(self.status) and self.status[-1].level == level and text in self.status[-1].message
-        )
+        self.wait(lambda: bool(self.status) and self.status[-1].level == level and text in self.status[-1].message)
 
     def late_joiner(self) -> list[dict[str, Any]]:
         """What somebody who subscribes now hears of the manifest; grows while the test spins."""

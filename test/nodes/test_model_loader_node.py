@@ -43,9 +43,7 @@ def helper() -> Iterator[Node]:
 def shared(helper: Node, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loader]:
     """One process for all tests that leave it alive. Simulated time without a clock: it needs none."""
     directory = tmp_path_factory.mktemp("shared")
-    loader = Loader(
-        helper, directory / "log", "model_loader", directory / "cache", "-p", "use_sim_time:=true"
-    )
+    loader = Loader(helper, directory / "log", "model_loader", directory / "cache", "-p", "use_sim_time:=true")
     yield loader
     assert loader.end(signal.SIGINT) == 0, loader.log()
 

@@ -34,9 +34,7 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Lo
 
     def start_one(*arguments: str) -> Loader:
         directory = tmp_path_factory.mktemp("own")
-        started.append(
-            Loader(helper, directory / "log", f"loader_{len(started)}", directory / "cache", *arguments)
-        )
+        started.append(Loader(helper, directory / "log", f"loader_{len(started)}", directory / "cache", *arguments))
         return started[-1]
 
     with helper_node() as helper:
@@ -50,9 +48,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_random_checkpoint(tmp_path_factory.mktemp("checkpoint") / "first", CONFIG, seed=1)
 
 
-def test_one_and_two_interrupts_and_a_termination_end_it_with_status_0(
-    start: Callable[..., Loader], checkpoint: Path
-):
+def test_one_and_two_interrupts_and_a_termination_end_it_with_status_0(start: Callable[..., Loader], checkpoint: Path):
     idle, active, ended = start(), start("-p", f"checkpoint:={checkpoint}"), start()
     configure_and_activate(active)
     for loader in (idle, ended):
@@ -66,9 +62,7 @@ def test_one_and_two_interrupts_and_a_termination_end_it_with_status_0(
         assert "Traceback" not in loader.log()
 
 
-def test_a_signal_ends_a_preparation_that_is_under_way(
-    start: Callable[..., Loader], checkpoint: Path, tmp_path: Path
-):
+def test_a_signal_ends_a_preparation_that_is_under_way(start: Callable[..., Loader], checkpoint: Path, tmp_path: Path):
     """Minutes for a large checkpoint; here it waits for another writer, which is us."""
     artifact = tmp_path / "artifact"
     artifact.mkdir()

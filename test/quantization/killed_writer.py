@@ -101,7 +101,7 @@ def main(first: Path, second: Path, out: Path) -> None:
         manifest.tokenizer_directory,
         *(entry.name for entry in manifest.shards),
     }, left
-    print(counts["before"], counts["after"])
+    print(counts["before"], counts["after"])  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -58,9 +58,7 @@ def test_open_model_takes_either_kind(checkpoint: Path, made: Path):
 
 
 def test_another_precision_than_the_artifacts_is_refused(made: Path):
-    with pytest.raises(
-        ArtifactError, match="is bfloat16, asked for is float32; an artifact runs at its own precision"
-    ):
+    with pytest.raises(ArtifactError, match="is bfloat16, asked for is float32; an artifact runs at its own precision"):
         open_model(made, dtype=F32)
 
 
@@ -70,9 +68,7 @@ def test_a_checkpoint_that_is_unusable_keeps_its_own_reason(tmp_path: Path):
 
 
 def test_the_tokenizer_comes_along(checkpoint: Path, made: Path, tmp_path: Path):
-    from_artifact, from_checkpoint = (
-        Tokenizer.from_path(tokenizer_path(path)) for path in (made, checkpoint)
-    )
+    from_artifact, from_checkpoint = (Tokenizer.from_path(tokenizer_path(path)) for path in (made, checkpoint))
     assert from_artifact.encode("pick up the red cube") == from_checkpoint.encode("pick up the red cube")
     write_artifact(checkpoint, tmp_path / "bare", Recipe(F32))
     with pytest.raises(TokenizerError, match="must hold one tokenizer.json"):
@@ -107,9 +103,7 @@ def test_loading_copies_no_weights(
     assert int(run_python(MEASURE, made, tmp_path / "a")) < 2 * largest_bytes < total_bytes / 5
 
 
-def test_a_reader_follows_a_writer_that_replaces_the_artifact(
-    copy: Path, other_checkpoint: Path, monkeypatch
-):
+def test_a_reader_follows_a_writer_that_replaces_the_artifact(copy: Path, other_checkpoint: Path, monkeypatch):
     """The old shards are gone between reading the manifest and reading them."""
     read, calls = read_manifest, []
 
@@ -138,9 +132,7 @@ def test_the_cache_is_keyed_by_content_and_dtype(checkpoint: Path, tmp_path: Pat
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     prepared = prepare_artifact(checkpoint, dtype=BF16)
     assert prepared.directory == tmp_path / "sqap_vla" / "artifacts" / f"{fingerprint(checkpoint)}-bfloat16"
-    assert [entry.name for entry in prepared.manifest.tokenizer] == ["tokenizer.json"], (
-        "the one beside the checkpoint"
-    )
+    assert [entry.name for entry in prepared.manifest.tokenizer] == ["tokenizer.json"], "the one beside the checkpoint"
     assert prepare_artifact(checkpoint, dtype=BF16) == prepared
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")
     assert default_artifact_dir("f", Recipe(F32)) == Path.home() / ".cache" / "sqap_vla" / "artifacts" / "f-float32"
@@ -155,9 +147,7 @@ def test_an_artifact_is_verified_as_it_is(copy: Path):
         prepare_artifact(copy)
 
 
-def test_an_unknown_unnorm_key_is_refused_before_anything_is_written(
-    checkpoint: Path, copy: Path, tmp_path: Path
-):
+def test_an_unknown_unnorm_key_is_refused_before_anything_is_written(checkpoint: Path, copy: Path, tmp_path: Path):
     known = ", ".join(sorted(json.loads((checkpoint / "dataset_statistics.json").read_text())))
     for path in (checkpoint, copy):
         with pytest.raises(

@@ -58,9 +58,7 @@ def test_the_entry_describes_the_file_on_disk(tmp_path: Path):
 
 def test_tensors_are_converted_on_their_way(tmp_path: Path):
     spec = TensorSpec("w", torch.bfloat16, (7, 3))
-    write_shard(
-        tmp_path / "w.safetensors", [spec], {"w": TENSORS["head.weight"]}.__getitem__, lambda size_bytes: None
-    )
+    write_shard(tmp_path / "w.safetensors", [spec], {"w": TENSORS["head.weight"]}.__getitem__, lambda size_bytes: None)
     assert torch.equal(load_file(tmp_path / "w.safetensors")["w"], TENSORS["head.weight"].bfloat16())
 
 

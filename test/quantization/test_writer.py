@@ -28,9 +28,7 @@ def test_the_same_checkpoint_and_dtype_is_not_written_again(artifact: Path, chec
 
 
 @pytest.mark.parametrize("change", ["dtype", "checkpoint", "tokenizer"])
-def test_another_content_replaces_the_old_files(
-    artifact: Path, checkpoint: Path, other_checkpoint: Path, change: str
-):
+def test_another_content_replaces_the_old_files(artifact: Path, checkpoint: Path, other_checkpoint: Path, change: str):
     old = names_in(artifact)
     manifest = write_artifact(
         other_checkpoint if change == "checkpoint" else checkpoint,
@@ -68,9 +66,7 @@ def test_progress_reaches_the_end_in_steps(checkpoint: Path, tmp_path: Path):
 def test_the_tokenizer_is_copied_with_its_configuration(checkpoint: Path, tmp_path: Path):
     shutil.copytree(checkpoint, tmp_path / "source")
     (tmp_path / "source" / "tokenizer_config.json").write_text('{"eos_token": "</s>"}')
-    manifest = write_artifact(
-        checkpoint, tmp_path / "a", Recipe(F32), tokenizer=tmp_path / "source" / "tokenizer.json"
-    )
+    manifest = write_artifact(checkpoint, tmp_path / "a", Recipe(F32), tokenizer=tmp_path / "source" / "tokenizer.json")
     assert [entry.name for entry in manifest.tokenizer] == ["tokenizer.json", "tokenizer_config.json"]
 
 

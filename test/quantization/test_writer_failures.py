@@ -140,9 +140,7 @@ def open_directory() -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("exists", [False, True])
-def test_a_directory_without_permission(
-    open_directory: Path, checkpoint: Path, other_checkpoint: Path, exists: bool
-):
+def test_a_directory_without_permission(open_directory: Path, checkpoint: Path, other_checkpoint: Path, exists: bool):
     for path in (checkpoint, other_checkpoint):
         shutil.copytree(path, open_directory / path.name)
     artifact = open_directory / "artifact"
@@ -172,9 +170,7 @@ def test_a_file_in_the_place_of_the_directory(checkpoint: Path, tmp_path: Path):
             write_artifact(checkpoint, place, Recipe(F32))
 
 
-def test_an_exception_of_the_caller_ends_the_writing(
-    artifact: Path, checkpoint: Path, other_checkpoint: Path
-):
+def test_an_exception_of_the_caller_ends_the_writing(artifact: Path, checkpoint: Path, other_checkpoint: Path):
     class Enough(Exception):
         pass
 
@@ -214,9 +210,7 @@ def test_who_waited_uses_what_the_other_wrote(checkpoint: Path, tmp_path: Path):
         assert first.get(300) == second.get(300) == verify_artifact(tmp_path / "a")
 
 
-def test_killed_at_any_moment_a_usable_artifact_remains(
-    checkpoint: Path, other_checkpoint: Path, tmp_path: Path
-):
+def test_killed_at_any_moment_a_usable_artifact_remains(checkpoint: Path, other_checkpoint: Path, tmp_path: Path):
     script = Path(__file__).with_name("killed_writer.py")
     result = subprocess.run(
         [sys.executable, str(script), str(checkpoint), str(other_checkpoint), str(tmp_path / "a")],
@@ -226,6 +220,4 @@ def test_killed_at_any_moment_a_usable_artifact_remains(
     )
     assert result.returncode == 0, result.stderr
     before, after = map(int, result.stdout.split())
-    assert before > 15 and after >= 3, (
-        "writers were killed on both sides of the moment the manifest is replaced"
-    )
+    assert before > 15 and after >= 3, "writers were killed on both sides of the moment the manifest is replaced"

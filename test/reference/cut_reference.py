@@ -50,9 +50,7 @@ def used_ids(source: Path) -> np.ndarray:
 def cut_tokenizer(source: Path, target: Path, ids: np.ndarray) -> None:
     tokenizer = json.loads(source.read_text())
     token_of = {index: token for token, index in tokenizer["model"]["vocab"].items()}
-    tokenizer["model"]["vocab"] = {
-        token_of[old]: new for new, old in enumerate(ids.tolist()) if old in token_of
-    }
+    tokenizer["model"]["vocab"] = {token_of[old]: new for new, old in enumerate(ids.tolist()) if old in token_of}
     target.write_text(json.dumps(tokenizer, indent=1))
 
 

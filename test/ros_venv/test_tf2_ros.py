@@ -109,7 +109,7 @@ def test_lookups_and_insertions_from_many_threads_do_not_disturb_each_other() ->
         try:
             for step in range(1, 300):
                 job(step)
-        except BaseException as error:  # handed to the main thread, which raises it
+        except BaseException as error:  # noqa: BLE001 handed to the main thread, which raises it
             errors.append(error)
 
     def insert(step: int) -> None:

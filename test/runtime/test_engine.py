@@ -196,7 +196,9 @@ def test_further_points_get_a_ring_too(engine_for: Callable[..., Engine]):
     assert chunk.ring.pixel == pytest.approx((32.0, 24.0)), "the first point is the end-effector"
 
 
-@pytest.mark.parametrize("wrong", [np.zeros((48, 64, 3), np.float32), np.zeros((48, 64), np.uint8)], ids=["f32", "grey"])
+@pytest.mark.parametrize(
+    "wrong", [np.zeros((48, 64, 3), np.float32), np.zeros((48, 64), np.uint8)], ids=["f32", "grey"]
+)
 def test_a_picture_of_another_kind_is_refused_and_the_next_one_answered(engine_for: Callable[..., Engine], wrong):
     engine = engine_for("sqap")
     with pytest.raises(ValueError, match="must be uint8"):

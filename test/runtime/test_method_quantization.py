@@ -52,7 +52,9 @@ def test_rules_come_before_the_one_precision():
 
 def test_the_float_network_of_efficientvla_is_not_quantized():
     assert make_method("efficientvla", precision="bf16").recipe is None
-    with pytest.raises(ValueError, match="leaves out layers and MLP channels of the float network; leave precision unset"):
+    with pytest.raises(
+        ValueError, match="leaves out layers and MLP channels of the float network; leave precision unset"
+    ):
         make_method("efficientvla", precision="w4a4")
 
 

@@ -24,9 +24,9 @@ class RunInfo:
     """What was run, as it goes into the report.
 
     bag, checkpoint: names or paths. mode: offline | live. gripper_kind: convention of the recorded gripper numbers.
-    step_s: time of one row of the chunk. precision: how the decoder is quantized, '' where it is not. warm_up_frames: first frames left out of latency.
-    method_parameters: whatever else defines the method, such as ratio or prune_layer; plain JSON values.
-    note: what a reader must know first. Raises ValueError.
+    step_s: time of one row of the chunk. precision: how the decoder is quantized, '' where it is not. warm_up_frames:
+    first frames left out of latency. method_parameters: whatever else defines the method, such as ratio or prune_layer;
+    plain JSON values. note: what a reader must know first. Raises ValueError.
     """
 
     bag: str

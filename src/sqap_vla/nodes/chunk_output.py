@@ -7,6 +7,7 @@
 ~/debug/overlay                the frame with kept tokens by reason, ring and end-effector (Image)
 ~/debug/processing_time_ms     inference; ~/debug/pipeline_latency_ms: image stamp to chunk; ~/debug/token_keep_ratio
 """
+
 from __future__ import annotations
 
 from rclpy.lifecycle import LifecycleNode
@@ -30,7 +31,9 @@ class ChunkOutput:
         self._chunk = node.create_lifecycle_publisher(Float64MultiArray, "~/chunk", qos.command())
         self._step = node.create_lifecycle_publisher(String, "~/debug/step", qos.command())
         self._overlay = node.create_lifecycle_publisher(Image, "~/debug/overlay", qos.debug())
-        self._scalars = {name: node.create_lifecycle_publisher(Float32, f"~/debug/{name}", qos.debug()) for name in SCALARS}
+        self._scalars = {
+            name: node.create_lifecycle_publisher(Float32, f"~/debug/{name}", qos.debug()) for name in SCALARS
+        }
 
     def send(self, chunk: ActionChunk, observation: Observation, frame_id: str, pipeline_ms: float) -> None:
         self._chunk.publish(chunk_message(chunk))
@@ -41,8 +44,12 @@ class ChunkOutput:
         if self._step.get_subscription_count():
             self._step.publish(String(data=step_to_json(StepRecord.from_chunk(chunk, observation))))
         if self._overlay.get_subscription_count():
-            picture = draw_overlay(observation.rgb, chunk.selection, chunk.ring,
-                                   [f"{kept}/{VISUAL_TOKENS} tokens  {chunk.times.total_ms:.0f} ms", observation.instruction])
+            picture = draw_overlay(
+                observation.rgb,
+                chunk.selection,
+                chunk.ring,
+                [f"{kept}/{VISUAL_TOKENS} tokens  {chunk.times.total_ms:.0f} ms", observation.instruction],
+            )
             self._overlay.publish(image_from_rgb(picture, stamp_msg(chunk.stamp_ns), frame_id))
 
     def destroy(self) -> None:
@@ -54,6 +61,8 @@ def chunk_message(chunk: ActionChunk) -> Float64MultiArray:
     """Rows are steps of chunk.step_s, columns dx dy dz [m] droll dpitch dyaw [rad] gripper open."""
     msg = Float64MultiArray(data=chunk.actions.ravel().tolist())
     rows, columns = chunk.actions.shape
-    msg.layout.dim = [MultiArrayDimension(label="step", size=rows, stride=rows * columns),
-                      MultiArrayDimension(label="action", size=columns, stride=columns)]
+    msg.layout.dim = [
+        MultiArrayDimension(label="step", size=rows, stride=rows * columns),
+        MultiArrayDimension(label="action", size=columns, stride=columns),
+    ]
     return msg

@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """`sqap-vla demo`: simulated tabletop, model loader, policy and diagnostics as four processes, watched by this one.
 
-The policy is the trained CogACT-Mini that comes with the package, compressed by the loader. A video of what it saw and kept,
-and a report of how fast it was, stay in --out.
+The policy is the trained CogACT-Mini that comes with the package, compressed by the loader. A video of what it saw and
+kept, and a report of how fast it was, stay in --out.
 """
+
 from __future__ import annotations
 
 import os
@@ -35,15 +36,28 @@ NOTE = "CogACT-Mini, trained on the tabletop's four tasks; it does not succeed e
 
 
 def run(args: Namespace) -> int:
-    """Runs for args.seconds or until Ctrl-C. Returns the exit status: 0 when chunks came and every node ended cleanly."""
+    """Runs for args.seconds or until Ctrl-C. Returns the exit status: 0 where chunks came and every node ended well."""
     # A domain and a range of its own: the demo must never command somebody's robot.
     os.environ.setdefault("ROS_DOMAIN_ID", str(random.SystemRandom().randint(1, 100)))
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     out: Path = args.out
     config = Path(get_package_share_directory("sqap_vla")) / "config" / "tabletop.yaml"
-    policy = build(PolicyParameters, read_parameter_file(config, "policy") | {"method": args.method, "seed": args.seed}, str(config))
-    info = RunInfo(bag="the built-in tabletop", checkpoint=SHIPPED_POLICY.name, method=args.method, seed=args.seed,
-                   step_s=policy.step_s, gripper_kind=policy.gripper, mode="live", precision=str(policy.make_method().recipe or ""), note=NOTE)
+    policy = build(
+        PolicyParameters,
+        read_parameter_file(config, "policy") | {"method": args.method, "seed": args.seed},
+        str(config),
+    )
+    info = RunInfo(
+        bag="the built-in tabletop",
+        checkpoint=SHIPPED_POLICY.name,
+        method=args.method,
+        seed=args.seed,
+        step_s=policy.step_s,
+        gripper_kind=policy.gripper,
+        mode="live",
+        precision=str(policy.make_method().recipe or ""),
+        note=NOTE,
+    )
     screen = Screen(sys.stdout)
     screen.line(f"sqap-vla demo: {NOTE}")
     screen.line("starting simulator, loader, policy and diagnostics: ten seconds or so")
@@ -65,7 +79,11 @@ def run(args: Namespace) -> int:
     bad = {name: status for name, status in statuses.items() if status}
     screen.line(f"{summary['frames']} chunks; episodes: {summary['episodes']}; video and report: {out / 'report.md'}")
     if bad:
-        screen.line("ended badly: " + ", ".join(f"{name} ({status})" for name, status in bad.items()) + f"; see the logs in {out}")
+        screen.line(
+            "ended badly: "
+            + ", ".join(f"{name} ({status})" for name, status in bad.items())
+            + f"; see the logs in {out}"
+        )
     return 0 if summary["frames"] and not bad else 1
 
 
@@ -74,13 +92,24 @@ def start_nodes(stack: ExitStack, args: Namespace, config: Path, watch: Watch) -
     out: Path = args.out
 
     def start(name: str, parameters: dict, **options) -> NodeProcess:
-        return stack.enter_context(NodeProcess(name, name, parameters, log=out / f"{name}.log", files=[config], **options))
+        return stack.enter_context(
+            NodeProcess(name, name, parameters, log=out / f"{name}.log", files=[config], **options)
+        )
 
-    tabletop = start("tabletop", {"instruction": args.instruction, "family": args.family, "seed": args.seed},
-                     remap={"command/twist": "policy/twist", "command/gripper": "policy/gripper"})
+    tabletop = start(
+        "tabletop",
+        {"instruction": args.instruction, "family": args.family, "seed": args.seed},
+        remap={"command/twist": "policy/twist", "command/gripper": "policy/gripper"},
+    )
     recipe = make_method(args.method).recipe
-    loader = start("model_loader", {"checkpoint": str(SHIPPED_POLICY), "artifact_dir": str(out / "model" / "artifact"),
-                                    "precision": recipe.policy.precision.value if recipe else "bf16"})
+    loader = start(
+        "model_loader",
+        {
+            "checkpoint": str(SHIPPED_POLICY),
+            "artifact_dir": str(out / "model" / "artifact"),
+            "precision": recipe.policy.precision.value if recipe else "bf16",
+        },
+    )
     policy = start("policy", {"method": args.method, "seed": args.seed, "dry_run": False, "tf_timeout_s": 0.1})
     diagnostics = start("diagnostics", {})
     configure, activate = Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE

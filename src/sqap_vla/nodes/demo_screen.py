@@ -1,6 +1,7 @@
 # Copyright 2026 The sqap_vla Authors
 # SPDX-License-Identifier: Apache-2.0
 """A status of a few lines that stays in place on a terminal; elsewhere one line now and then."""
+
 from __future__ import annotations
 
 import shutil

@@ -1,6 +1,7 @@
 # Copyright 2026 The sqap_vla Authors
 # SPDX-License-Identifier: Apache-2.0
-"""The demo's own node: collects frames, step reports, diagnostics and episodes, and puts them into words and pictures."""
+"""The demo's own node: collects frames, step reports, diagnostics and episodes; puts them into words and pictures."""
+
 from __future__ import annotations
 
 import json
@@ -18,7 +19,12 @@ from sqap_vla.evaluation.step_json import step_from_json
 from sqap_vla.nodes import qos
 from sqap_vla.nodes.conversions import rgb_from_image, stamp_ns
 
-LEVELS = {DiagnosticStatus.OK: "ok   ", DiagnosticStatus.WARN: "WARN ", DiagnosticStatus.ERROR: "ERROR", DiagnosticStatus.STALE: "stale"}
+LEVELS = {
+    DiagnosticStatus.OK: "ok   ",
+    DiagnosticStatus.WARN: "WARN ",
+    DiagnosticStatus.ERROR: "ERROR",
+    DiagnosticStatus.STALE: "stale",
+}
 MAX_WAITING = 50  # frames kept until their step report comes
 
 
@@ -39,10 +45,15 @@ class Watch(Node):
     def lines(self, elapsed_s: float, seconds: float) -> list[str]:
         """The status, one screen of it."""
         episode = self.episode
-        lines = [f"{elapsed_s:5.0f} / {seconds:.0f} s   {len(self._recorder)} chunks, {self._twists} twist commands",
-                 f"episode {episode.get('episode', '-')}: '{episode.get('instruction', '')}', {episode.get('state', 'starting')}, "
-                 f"step {episode.get('steps', 0)}, successes {episode.get('successes', 0)}"]
-        return lines + [f"  {LEVELS[s.level]} {s.name.removeprefix('sqap_vla: '):12s} {s.message}" for s in self._diagnostics]
+        lines = [
+            f"{elapsed_s:5.0f} / {seconds:.0f} s   {len(self._recorder)} chunks, {self._twists} twist commands",
+            f"episode {episode.get('episode', '-')}: '{episode.get('instruction', '')}', "
+            f"{episode.get('state', 'starting')}, "
+            f"step {episode.get('steps', 0)}, successes {episode.get('successes', 0)}",
+        ]
+        return lines + [
+            f"  {LEVELS[s.level]} {s.name.removeprefix('sqap_vla: '):12s} {s.message}" for s in self._diagnostics
+        ]
 
     def successes(self) -> str:
         """How the episodes ended that have begun, in words."""

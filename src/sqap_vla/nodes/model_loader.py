@@ -62,9 +62,7 @@ class ModelLoaderNode(LifecycleNode):
         self._status_publisher = self.create_publisher(DiagnosticStatus, "~/status", qos.latched())
         self._status_time_s = self._log_time_s = 0.0
         self._level, self._message = WARN, "not configured"
-        self.create_timer(
-            STATUS_PERIOD_S, self._publish_status, clock=Clock(clock_type=ClockType.STEADY_TIME)
-        )
+        self.create_timer(STATUS_PERIOD_S, self._publish_status, clock=Clock(clock_type=ClockType.STEADY_TIME))
         self.create_service(Trigger, "~/reload", self._on_reload)
         self._publish_status()
 
@@ -135,8 +133,7 @@ class ModelLoaderNode(LifecycleNode):
             progress=self._on_progress,
         )
         self.get_logger().info(
-            f"artifact {self._prepared.directory} is ready, "
-            f"fingerprint {self._prepared.manifest.source.fingerprint}"
+            f"artifact {self._prepared.directory} is ready, fingerprint {self._prepared.manifest.source.fingerprint}"
         )
         self._report(WARN, READY)
 

@@ -2,9 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """From messages to an Observation. The live policy and offline replay both come through here.
 
-What the policy cannot run without (image, instruction) raises InputError. What it can run without is left out and told as
-a warning: without camera geometry the selector falls back, without base -> end-effector there is a chunk but no command.
+What the policy cannot run without (image, instruction) raises InputError. What it can run without is left out and told
+as a warning: without camera geometry the selector falls back, without base -> end-effector there is a chunk but no
+command.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass, field
@@ -32,7 +34,9 @@ class Frames:
 
     def __post_init__(self) -> None:
         if not self.base or not self.end_effector or self.base == self.end_effector:
-            raise ValueError(f"base_frame is '{self.base}', ee_frame is '{self.end_effector}'; both must be named, and differ")
+            raise ValueError(
+                f"base_frame is '{self.base}', ee_frame is '{self.end_effector}'; both must be named, and differ"
+            )
 
 
 @dataclass(frozen=True)
@@ -60,15 +64,24 @@ class ObservationBuilder:
     def build(self, msg: Image | CompressedImage) -> BuiltObservation:
         """Raises InputError for an image or instruction that cannot be used."""
         if not self.instruction.strip():
-            raise InputError("instruction_empty", "the instruction is empty; publish a sentence on 'instruction' or set the parameter")
+            raise InputError(
+                "instruction_empty",
+                "the instruction is empty; publish a sentence on 'instruction' or set the parameter",
+            )
         rgb = rgb_from_image(msg)
         at_ns = stamp_ns(msg.header.stamp)
         warnings: list[InputError] = []
         camera = self._camera_of(rgb, warnings)
         camera_T_ee = self._lookup(self.frames.camera or msg.header.frame_id, at_ns, warnings)
         base_T_ee = self._lookup(self.frames.base, at_ns, warnings)
-        observation = Observation(rgb=rgb, stamp_ns=at_ns, instruction=self.instruction, camera=camera,
-                                  camera_T_ee=camera_T_ee, base_T_ee=base_T_ee)
+        observation = Observation(
+            rgb=rgb,
+            stamp_ns=at_ns,
+            instruction=self.instruction,
+            camera=camera,
+            camera_T_ee=camera_T_ee,
+            base_T_ee=base_T_ee,
+        )
         return BuiltObservation(observation, tuple(warnings))
 
     def base_T_ee(self, at_ns: int) -> np.ndarray:
@@ -79,8 +92,11 @@ class ObservationBuilder:
     def _camera_of(self, rgb: np.ndarray, warnings: list[InputError]) -> CameraModel | None:
         camera = self._camera
         if isinstance(camera, CameraModel) and (camera.width, camera.height) != (rgb.shape[1], rgb.shape[0]):
-            camera = InputError("camera_info_size", f"camera_info is for {camera.width}x{camera.height}, the image is "
-                                f"{rgb.shape[1]}x{rgb.shape[0]}; publish the intrinsics of the image that is sent")
+            camera = InputError(
+                "camera_info_size",
+                f"camera_info is for {camera.width}x{camera.height}, the image is "
+                f"{rgb.shape[1]}x{rgb.shape[0]}; publish the intrinsics of the image that is sent",
+            )
         if isinstance(camera, InputError):
             warnings.append(camera)
             return None

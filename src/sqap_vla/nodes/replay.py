@@ -1,6 +1,7 @@
 # Copyright 2026 The sqap_vla Authors
 # SPDX-License-Identifier: Apache-2.0
 """`sqap-vla replay`: a bag through the policy, offline or through a running node, and the report of it."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -40,7 +41,10 @@ def run(args: Namespace) -> dict:
             from sqap_vla.nodes.replay_policy import (
                 live_frames,  # starts processes and DDS: offline needs neither
             )
-            frames: Iterable[ReplayedFrame] = stack.enter_context(live_frames(feed, params, replay, start=not args.running))
+
+            frames: Iterable[ReplayedFrame] = stack.enter_context(
+                live_frames(feed, params, replay, start=not args.running)
+            )
         else:
             with progress_bar() as progress:
                 engine = load_engine(params, progress)
@@ -62,8 +66,14 @@ def read_config(args: Namespace) -> tuple[PolicyParameters, ReplayParameters]:
     """Parameters from --config and the command line, which wins. Raises ParameterError."""
     policy = read_parameter_file(args.config, "policy") if args.config else {}
     replay = read_parameter_file(args.config, "replay") if args.config else {}
-    given = {"checkpoint": str(args.checkpoint), "tokenizer": str(args.tokenizer or ""), "seed": args.seed, "method": args.method,
-             "unnorm_key": args.unnorm_key, "instruction": args.instruction}
+    given = {
+        "checkpoint": str(args.checkpoint),
+        "tokenizer": str(args.tokenizer or ""),
+        "seed": args.seed,
+        "method": args.method,
+        "unnorm_key": args.unnorm_key,
+        "instruction": args.instruction,
+    }
     policy |= {name: value for name, value in given.items() if value is not None}
     policy |= read_assignments(args.set)
     source = str(args.config or "command line")
@@ -72,10 +82,19 @@ def read_config(args: Namespace) -> tuple[PolicyParameters, ReplayParameters]:
 
 def run_info(args: Namespace, params: PolicyParameters) -> RunInfo:
     device = resolve_device(params.device)
-    return RunInfo(bag=Path(args.bag).name, checkpoint=Path(params.checkpoint).name, method=params.method, seed=params.seed,
-                   step_s=params.step_s, gripper_kind=params.gripper, mode="live" if args.live else "offline", device=device,
-                   dtype=model_dtype(params, device), precision=model_precision(params),
-                   method_parameters=params.make_method().parameters())
+    return RunInfo(
+        bag=Path(args.bag).name,
+        checkpoint=Path(params.checkpoint).name,
+        method=params.method,
+        seed=params.seed,
+        step_s=params.step_s,
+        gripper_kind=params.gripper,
+        mode="live" if args.live else "offline",
+        device=device,
+        dtype=model_dtype(params, device),
+        precision=model_precision(params),
+        method_parameters=params.make_method().parameters(),
+    )
 
 
 def model_dtype(params: PolicyParameters, device: str) -> str:
@@ -87,7 +106,11 @@ def model_dtype(params: PolicyParameters, device: str) -> str:
 
 def model_precision(params: PolicyParameters) -> str:
     """How the decoder is quantized: an artifact has its own; '' where it is not."""
-    own = read_manifest(Path(params.checkpoint)).quantization_config if is_artifact(params.checkpoint) else params.make_method().recipe
+    own = (
+        read_manifest(Path(params.checkpoint)).quantization_config
+        if is_artifact(params.checkpoint)
+        else params.make_method().recipe
+    )
     return str(own or "")
 
 

@@ -1,9 +1,10 @@
 # Copyright 2026 The sqap_vla Authors
 # SPDX-License-Identifier: Apache-2.0
-"""Runs a bag through the policy without DDS: the live node's own message checks, transforms and engine, one frame at a time.
+"""Runs a bag through the policy without DDS: the live node's own message checks, transforms and engine, frame by frame.
 
 Deterministic: the outcome depends on the bag, the checkpoint, the parameters and the seed.
 """
+
 from __future__ import annotations
 
 from collections.abc import Iterator

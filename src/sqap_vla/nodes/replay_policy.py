@@ -1,6 +1,7 @@
 # Copyright 2026 The sqap_vla Authors
 # SPDX-License-Identifier: Apache-2.0
 """The policy that live replay talks to: the one that runs already, or one started for the purpose."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -53,7 +54,9 @@ def live_frames(
             else:
                 timeout_s = max(params.tf_timeout_s, TF_TIMEOUT_S)
                 live = dataclasses.replace(params, dry_run=True, sensor_reliability="reliable", tf_timeout_s=timeout_s)
-                policy = stack.enter_context(NodeProcess("policy", "policy", parameter_values(live) | {"use_sim_time": True}))
+                policy = stack.enter_context(
+                    NodeProcess("policy", "policy", parameter_values(live) | {"use_sim_time": True})
+                )
                 policy.transition(player, Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE)
             player.wait_for_policy()
             yield player.run()
@@ -67,10 +70,14 @@ def check_running_policy(node: Node, params: PolicyParameters) -> None:
     running = {name: _comparable(value) for name, value in _parameters_of_policy(node, names).items()}
     # dry_run: recorded images must not move a robot, nor a simulated one.
     wanted = {name: _comparable(getattr(params, name)) for name in MUST_AGREE} | {"use_sim_time": True, "dry_run": True}
-    different = [f"{name} is {running[name]!r} there, {wanted[name]!r} here" for name in names if running[name] != wanted[name]]
+    different = [
+        f"{name} is {running[name]!r} there, {wanted[name]!r} here" for name in names if running[name] != wanted[name]
+    ]
     if different:
-        raise ValueError(f"the running policy is set up differently: {'; '.join(different)}. Restart it to match, or stop it "
-                         "and a policy is started for the replay")
+        raise ValueError(
+            f"the running policy is set up differently: {'; '.join(different)}. Restart it to match, or stop it "
+            "and a policy is started for the replay"
+        )
 
 
 def _parameters_of_policy(node: Node, names: Sequence[str]) -> dict[str, Any]:
@@ -87,7 +94,9 @@ def _parameters_of_policy(node: Node, names: Sequence[str]) -> dict[str, Any]:
     finally:
         node.destroy_client(client)
     if len(values) != len(names):  # rclpy's answer where it does not know one of them
-        raise ValueError("the node /policy runs and is not of this version; stop it, and a policy is started for the replay")
+        raise ValueError(
+            "the node /policy runs and is not of this version; stop it, and a policy is started for the replay"
+        )
     return dict(zip(names, map(parameter_value_to_python, values), strict=True))
 
 

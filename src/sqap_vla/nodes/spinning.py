@@ -1,6 +1,7 @@
 # Copyright 2026 The sqap_vla Authors
 # SPDX-License-Identifier: Apache-2.0
 """Waiting for something to become true while a node's callbacks run."""
+
 from __future__ import annotations
 
 import time

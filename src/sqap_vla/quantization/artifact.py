@@ -126,9 +126,7 @@ def _load(directory: Path, manifest: Manifest, device: str | torch.device) -> Lo
         {name: tensor.to(device) for name, tensor in map_tensors(directory, names, expected)}, assign=True
     )
     model.requires_grad_(False)
-    return LoadedCheckpoint(
-        model, config, statistics, directory, directory / MANIFEST_NAME, manifest.source.step
-    )
+    return LoadedCheckpoint(model, config, statistics, directory, directory / MANIFEST_NAME, manifest.source.step)
 
 
 def _described(directory: Path, manifest: Manifest) -> tuple[CogActConfig, dict[str, ActionStatistics]]:

@@ -72,7 +72,8 @@ class TensorSource:
         made: Callable[[int], None] = lambda size_bytes: None,
     ) -> None:
         """tensors: of the checkpoint, by name, mapped. statistics: of every quantized linear, where `quantization`
-        needs calibration. made: hears of each layer that was quantized, by the bytes of its tensors. Raises ValueError if the quantization does not fit the network."""
+        needs calibration. made: hears of each layer that was quantized, by the bytes of its tensors. Raises ValueError
+        if the quantization does not fit the network."""
         self._tensors, self._config, self._quantization = tensors, config, quantization
         self._statistics, self._made = statistics or {}, made
         self._specs: dict[str, LinearSpec] = {}

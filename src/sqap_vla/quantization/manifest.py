@@ -53,13 +53,9 @@ class FileEntry:
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not _PLAIN_NAME.fullmatch(self.name):
-            raise ValueError(
-                f"file name {self.name!r} is not a plain name of letters, digits, '.', '_' and '-'"
-            )
+            raise ValueError(f"file name {self.name!r} is not a plain name of letters, digits, '.', '_' and '-'")
         if type(self.size_bytes) is not int or self.size_bytes < 0:
-            raise ValueError(
-                f"size_bytes of {self.name} is {self.size_bytes!r}; it must be a whole number >= 0"
-            )
+            raise ValueError(f"size_bytes of {self.name} is {self.size_bytes!r}; it must be a whole number >= 0")
         if not isinstance(self.sha256, str) or not _SHA256.fullmatch(self.sha256):
             raise ValueError(f"sha256 of {self.name} is {self.sha256!r}; it must be 64 hexadecimal digits")
 
@@ -163,9 +159,7 @@ def encode(manifest: Manifest) -> bytes:
     """The bytes of manifest.json. Raises ValueError where a value is none that JSON can hold (NaN)."""
     body = {"format": FORMAT, **asdict(manifest)}
     body = json.loads(json.dumps(body, allow_nan=False))  # tuples become lists, as the reader will see them
-    return (json.dumps({**body, "manifest_sha256": _checksum(body)}, indent=1, sort_keys=True) + "\n").encode(
-        "ascii"
-    )
+    return (json.dumps({**body, "manifest_sha256": _checksum(body)}, indent=1, sort_keys=True) + "\n").encode("ascii")
 
 
 def _reject_constant(text: str) -> None:
@@ -195,9 +189,7 @@ def decode(data: bytes) -> Manifest:
         raise ValueError("it is nested too deeply") from error
     if stated != computed:
         raise ValueError("its content does not match its own manifest_sha256; it was edited or damaged")
-    body = _exact(
-        {key: value for key, value in document.items() if key != "format"}, Manifest, "the manifest"
-    )
+    body = _exact({key: value for key, value in document.items() if key != "format"}, Manifest, "the manifest")
     return Manifest(
         **{
             **body,
@@ -231,8 +223,7 @@ def read_manifest(directory: Path) -> Manifest:
         ) from error
     if len(data) > MAX_MANIFEST_BYTES:
         raise ArtifactError(
-            f"{path} is larger than {MAX_MANIFEST_BYTES} bytes and cannot be a manifest; "
-            f"{rewrite_remedy(path.parent)}"
+            f"{path} is larger than {MAX_MANIFEST_BYTES} bytes and cannot be a manifest; {rewrite_remedy(path.parent)}"
         )
     try:
         return decode(data)

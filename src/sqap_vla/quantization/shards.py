@@ -44,9 +44,7 @@ class Progress:
     def __str__(self) -> str:
         if not self.total_bytes:
             return self.stage
-        return (
-            f"{self.stage}: {100 * self.done_bytes // self.total_bytes} % of {self.total_bytes / 1e9:.2f} GB"
-        )
+        return f"{self.stage}: {100 * self.done_bytes // self.total_bytes} % of {self.total_bytes / 1e9:.2f} GB"
 
 
 @dataclass(frozen=True)
@@ -152,9 +150,7 @@ def check_artifact(
     if not contents:
         return
     total_bytes, done_bytes = sum(entry.size_bytes for _, entry in files), 0
-    with ThreadPoolExecutor(
-        min(_HASH_THREADS, os.cpu_count() or 1)
-    ) as pool:  # hashlib lets go of the interpreter lock
+    with ThreadPoolExecutor(min(_HASH_THREADS, os.cpu_count() or 1)) as pool:  # hashlib lets go of the interpreter lock
         digests = [pool.submit(sha256_of, path) for path, _ in files]
         try:
             for (path, entry), digest in zip(files, digests, strict=True):
@@ -171,9 +167,7 @@ def _check_size(directory: Path, path: Path, entry: FileEntry) -> None:
     except OSError as error:
         raise ArtifactError(f"cannot read {path}: {error.strerror}; {rewrite_remedy(directory)}") from error
     if not stat.S_ISREG(info.st_mode):
-        raise ArtifactError(
-            f"{path} is not a regular file; an artifact holds no links; {rewrite_remedy(directory)}"
-        )
+        raise ArtifactError(f"{path} is not a regular file; an artifact holds no links; {rewrite_remedy(directory)}")
     if info.st_size != entry.size_bytes:
         raise ArtifactError(
             f"{path} has {info.st_size} bytes, the manifest says {entry.size_bytes}; it is truncated or was "
@@ -206,7 +200,7 @@ def map_tensors(
         path = directory / name
         try:
             with safe_open(path, framework="pt", device="cpu") as shard:
-                for key in shard.keys():
+                for key in shard.keys():  # noqa: SIM118
                     spec = missing.pop(key, None)
                     if spec is None:
                         raise ArtifactError(

@@ -11,6 +11,7 @@ because a robot executes later rows while the next inference runs; row 0 equals 
 step they start at: where steps are skipped because inference is slower than the robot, predictions still meet
 at the step they were made for.
 """
+
 from __future__ import annotations
 
 from collections import deque
@@ -57,8 +58,9 @@ class AdaptiveEnsemble:
         if step is None:
             step = 0 if last_step is None else last_step + 1
         elif last_step is not None and step < last_step:
-            raise ValueError(f"step {step} lies before the last chunk's, {last_step}; "
-                             "call reset() at the start of an episode")
+            raise ValueError(
+                f"step {step} lies before the last chunk's, {last_step}; call reset() at the start of an episode"
+            )
         if step == last_step:
             self._history.pop()
         self._history.append((step, actions.copy()))
@@ -67,7 +69,7 @@ class AdaptiveEnsemble:
         covered = np.zeros((len(self._history), CHUNK_STEPS), dtype=bool)  # older chunks end earlier
         for row, (first, chunk) in enumerate(self._history):
             overlap = max(CHUNK_STEPS - (step - first), 0)
-            predictions[row, :overlap] = chunk[CHUNK_STEPS - overlap:]
+            predictions[row, :overlap] = chunk[CHUNK_STEPS - overlap :]
             covered[row, :overlap] = True
         dot = (predictions * actions).sum(axis=-1)  # [H, 16]
         norms = np.linalg.norm(predictions, axis=-1) * np.linalg.norm(actions, axis=-1)

@@ -87,10 +87,7 @@ def _colour_code(source: str, target: str) -> int | None:
         return None
     else:
         names = ["GRAY" if family == "mono" else family.upper() for family in (source, target)]
-        if source in _YUV_CODE:
-            name = f"YUV2{names[1]}_{_YUV_CODE[source]}"
-        else:
-            name = "2".join(names)
+        name = f"YUV2{names[1]}_{_YUV_CODE[source]}" if source in _YUV_CODE else "2".join(names)
     return getattr(cv2, f"COLOR_{name}")
 
 

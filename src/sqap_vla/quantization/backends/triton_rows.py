@@ -67,7 +67,7 @@ def _quantize(
         wide = tl.div_rn(wide, tl.load(channel_ptr + k, mask=inside, other=1.0))
     size = tl.abs(wide)
     finite = tl.max((~(size < float("inf"))).to(tl.int32)) == 0  # NaN is below nothing
-    if BY_CHANNEL:
+    if BY_CHANNEL:  # noqa: SIM108 a constexpr branch
         scale = 1.0
     else:
         scale = _scale_of(tl.max(size), clip_ratio, LIMIT)

@@ -54,7 +54,7 @@ class Method:
     reduction: Reduction | None = None
     head_cache_interval: int = 1
     quantization: QuantizationConfig | None = None
-    asked: QuantizationOptions = QuantizationOptions()
+    asked: QuantizationOptions = QuantizationOptions()  # noqa: RUF009 frozen
 
     def __post_init__(self) -> None:
         budget_from_ratio(self.ratio)

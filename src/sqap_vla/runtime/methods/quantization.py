@@ -39,7 +39,9 @@ GroupSize = Annotated[
 ]
 Rules = Annotated[
     tuple[str, ...],
-    Option("Precision of single layers, the first that matches, as *.down_proj=w4a8; names: sqap-vla inspect --layers."),
+    Option(
+        "Precision of single layers, the first that matches, as *.down_proj=w4a8; names: sqap-vla inspect --layers."
+    ),
 ]
 
 
