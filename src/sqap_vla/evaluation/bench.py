@@ -97,13 +97,14 @@ class Plan:
 
 @dataclass
 class Bench:
-    """make: network of a row's weights, on the device. progress: wraps what takes long, as tqdm does."""
+    """make: network of a row's weights, on the device; the quantized one of the float one of its dtype, where that is
+    there already. progress: wraps what takes long, as tqdm does."""
 
     config: CogActConfig
     device: torch.device
     tokenizer: Tokenizer
     statistics: ActionStatistics
-    make: Callable[[bool, torch.dtype], CogAct]
+    make: Callable[[bool, torch.dtype, CogAct | None], CogAct]
     plan: Plan
     progress: Callable[[Iterable, str], Iterable]
     checks: list[Check] = field(default_factory=list)
@@ -155,9 +156,10 @@ class Bench:
 
     def _measure(self, rows: list[Row], measured: dict[str, Measured]) -> Iterator[tuple[str, np.ndarray]]:
         """Times rows against each other. Yields the normalised motions of each, for checks between rows."""
-        models = {row.weights: None for row in rows}
-        for weights in self.progress(models, "networks"):
-            models[weights] = self.make(*weights)
+        models: dict[tuple[bool, torch.dtype], CogAct] = {}
+        networks = sorted({row.weights: None for row in rows}, key=lambda weights: weights[0])  # float ones first
+        for quantized, dtype in self.progress(networks, "networks"):
+            models[quantized, dtype] = self.make(quantized, dtype, models.get((False, dtype)))
         engines = {}
         for row in rows:
             result, model = measured[row.name], models[row.weights]

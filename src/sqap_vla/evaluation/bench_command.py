@@ -114,11 +114,11 @@ def _bench(args: Namespace, device: torch.device, plan: Plan) -> tuple[Bench, st
         def dense(dtype: torch.dtype) -> CogAct:
             return load_checkpoint(args.checkpoint, dtype=dtype, device=device).model
 
-    def make(quantized: bool, dtype: torch.dtype) -> CogAct:
+    def make(quantized: bool, dtype: torch.dtype, made: CogAct | None) -> CogAct:
         if not quantized:
             return dense(dtype)
         # Searching the range of each channel takes minutes at full size, and changes no time.
-        return quantized_copy(dense(dtype), preset("default", clip_search=args.checkpoint is not None), dtype)
+        return quantized_copy(made or dense(dtype), preset("default", clip_search=args.checkpoint is not None), dtype)
 
     return Bench(config, device, tokenizer, statistics, make, plan, progress), network
 
