@@ -4,6 +4,7 @@
 
     .venv/bin/python test/faults/endurance.py soak --minutes 20      # the demo's closed loop, all four nodes
     .venv/bin/python test/faults/endurance.py images --minutes 5     # 1080p frames at 30 Hz, now and then one of 4K
+    .venv/bin/python test/faults/endurance.py images --minutes 5 --size 640x480 --rate 5     # what ROS costs a frame
 
 A command is late where the robot was moving and the next one came after more than 0.1 s, when MoveIt Servo halts it.
 Memory is compared between the second tenth of the run and its last one.
@@ -34,7 +35,7 @@ from ament_index_python.packages import get_package_share_directory
 from geometry_msgs.msg import TwistStamped
 from policy_client import ACTIVATE, CONFIGURE, PARAMETERS, Robot, policy_process, velocity
 from rclpy.node import Node
-from std_msgs.msg import String
+from std_msgs.msg import Float32, String
 from tqdm import tqdm
 
 from sqap_vla.cogact.random_checkpoint import write_random_checkpoint
@@ -131,10 +132,27 @@ def soak(minutes: float) -> dict[str, object]:
     return {**commands.figures(), **done, "exit_status": statuses, "early_and_late": growth.figures()}
 
 
-def images(minutes: float, rate_hz: float = 30.0) -> dict[str, object]:
-    """A policy with random weights, fed with what a 1080p camera sends; every 300th frame is one of 4K."""
+class RosPath:
+    """What a chunk takes beside inference: from the image's stamp to the chunk in the command timer's hands."""
+
+    def __init__(self, node: Node, policy: str) -> None:
+        self._values: dict[str, list[float]] = {"processing_time_ms": [], "pipeline_latency_ms": []}
+        for name, values in self._values.items():
+            topic = f"{policy}/debug/{name}"
+            node.create_subscription(Float32, topic, lambda msg, values=values: values.append(msg.data), qos.debug())
+
+    def figures(self) -> dict[str, float]:
+        """Raises AssertionError where a message was lost: one would be set against another frame's."""
+        inference, whole = self._values.values()
+        assert len(inference) == len(whole) > 0, f"{len(inference)} and {len(whole)} messages"
+        beside = np.array(whole) - np.array(inference)
+        return {f"ros_path_ms_p{q}": round(float(np.percentile(beside, q)), 2) for q in (50, 99)}
+
+
+def images(minutes: float, rate_hz: float, width: int, height: int) -> dict[str, object]:
+    """A policy with random weights, fed with what a camera sends; every 300th frame is one of 4K."""
     random = np.random.default_rng(0)
-    usual = random.integers(0, 256, (1080, 1920, 3), dtype=np.uint8)
+    usual = random.integers(0, 256, (height, width, 3), dtype=np.uint8)
     big = random.integers(0, 256, (2160, 3840, 3), dtype=np.uint8)
     sent = {"frames": 0, "4k": 0}
 
@@ -150,6 +168,7 @@ def images(minutes: float, rate_hz: float = 30.0) -> dict[str, object]:
         parameters = {**PARAMETERS, "checkpoint": str(checkpoint)}
         with policy_process(Path(directory) / "log", parameters, remap={"__ns": "/endurance"}) as robot.process:
             robot.node.create_subscription(TwistStamped, "policy/dry_run/twist", commands.heard, qos.command())
+            path = RosPath(robot.node, "policy")
             robot.go(CONFIGURE, ACTIVATE)
             robot.bend["image"] = bend
             robot.node.destroy_timer(robot.camera)
@@ -168,15 +187,18 @@ def images(minutes: float, rate_hz: float = 30.0) -> dict[str, object]:
     robot.close()
     shown = ("inference/chunks", "input/frames_replaced", "input/image_rate_hz", "inference/preprocess_ms_p50")
     figures = {name: float(told[name]) for name in shown}
-    return {**commands.figures(), **sent, **figures, "early_and_late": growth.figures()}
+    return {**commands.figures(), **sent, **figures, **path.figures(), "early_and_late": growth.figures()}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("soak", "images"))
     parser.add_argument("--minutes", type=float, default=20.0)
+    parser.add_argument("--size", default="1920x1080", help="of images, width x height")
+    parser.add_argument("--rate", type=float, default=30.0, help="of images [Hz]")
     args = parser.parse_args()
-    result = {"soak": soak, "images": images}[args.what](args.minutes)
+    size = map(int, args.size.split("x"))
+    result = soak(args.minutes) if args.what == "soak" else images(args.minutes, args.rate, *size)
     sys.stdout.write(json.dumps({"what": args.what, "minutes": args.minutes, **result}, indent=2) + "\n")
     return 0
 
