@@ -97,7 +97,7 @@ def test_the_twin_with_outliers_acts_as_the_policy_does(tmp_path: Path):
         ids = Tokenizer.from_path(checkpoint).encode("pick up the red cube")
         with torch.inference_mode():
             visual = model.encode_images(*(tower[None] for tower in preprocess(rgb)))
-            down = model.decoder.layers[0].mlp.down_proj
+            down = model.decoder.layers[-2].mlp.down_proj
             down.register_forward_pre_hook(lambda _, args: largest.append(outlier_ratio(args[0].flatten(0, -2))))
             actions.append(model.sample_actions(model.cognition(visual, [ids]).cognition, noise))
     torch.testing.assert_close(actions[1], actions[0], atol=2e-3, rtol=0)
