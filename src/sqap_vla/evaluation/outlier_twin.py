@@ -19,8 +19,8 @@ from sqap_vla.quantization.outliers import OutlierSpec, add_outliers
 from sqap_vla.sim import FAMILIES, EnvironmentConfig, TabletopEnv
 from sqap_vla.training.export import write_checkpoint
 
-# Stronger than the default, which this decoder bears: SQNR of its cognition feature in W4A4 11 dB without a rotation, 17
-# with it. Here 2 and 13 dB.
+# Stronger than the default, which this decoder bears: its cognition feature then has an SQNR in W4A4 of 11 dB without
+# a rotation and 17 with it, and here 2 and 13.
 OUTLIERS = OutlierSpec(mlp_energy=16.0, value_energy=4.0)
 SCENES = 8  # first frames of so many episodes show where the principal directions are
 

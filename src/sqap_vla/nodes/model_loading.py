@@ -33,6 +33,8 @@ def load_engine(params: PolicyParameters, progress: OnProgress = lambda progress
     if not params.unnorm_key:
         raise ValueError("unnorm_key is not set; it names the robot's entry in dataset_statistics.json")
     device, dtype = resolve_device(params.device), DTYPES[params.dtype]
+    if params.cpu_threads:
+        torch.set_num_threads(params.cpu_threads)  # of the process
     return open_engine(
         params.checkpoint,
         params.make_method(),

@@ -58,6 +58,14 @@ class PolicyParameters(JointParameters, CommandParameters, MethodParameters):
     device: str = parameter(
         "auto", "Torch device: auto takes cuda where there is one.", choices=("auto", "cpu", "cuda"), static=True
     )
+    cpu_threads: int = parameter(
+        0,
+        "Threads of the network on a CPU; 0: as torch chooses, one for each core. A small network is faster on one "
+        "where others need the cores.",
+        minimum=0,
+        maximum=256,
+        static=True,
+    )
     dtype: str = parameter(
         "auto",
         "Type of what is not quantized; auto: bfloat16 on cuda, float32 on cpu, an artifact's own.",
