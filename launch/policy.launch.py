@@ -11,9 +11,7 @@ Nothing moves unless dry_run:=false.
 """
 
 import os
-from pathlib import Path
 
-from ament_index_python.packages import get_package_share_directory
 from launch.actions import (
     DeclareLaunchArgument,
     EmitEvent,
@@ -24,29 +22,53 @@ from launch.actions import (
 from launch.event_handlers import OnProcessStart
 from launch.events import matches_action
 from launch.substitutions import LaunchConfiguration
-from launch_ros.actions import LifecycleNode
+from launch_ros.actions import LifecycleNode, Node
 from launch_ros.event_handlers import OnStateTransition
 from launch_ros.events.lifecycle import ChangeState
 from lifecycle_msgs.msg import Transition
 
 from launch import LaunchContext, LaunchDescription
+from sqap_vla.nodes.launch_arguments import (
+    ARTIFACT_DIR,
+    CHECKPOINT,
+    LOG_LEVEL,
+    RVIZ,
+    SHARE,
+    TOKENIZER,
+    argument,
+    boolean,
+    need,
+    parameter_file,
+    params_file,
+)
 
-SHARE = Path(get_package_share_directory("sqap_vla"))
 DDS_PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
+VIEWED = ("/policy/debug/overlay", "/policy/target_pose", "/policy/dry_run/target_pose")  # by the RViz config
 
 ARGUMENTS = {
-    "namespace": ("", "Namespace of the nodes and of their relative topics."),
-    "params_file": ("widowx.yaml", "Parameter file: a path, or the name of a preset in share/sqap_vla/config."),
-    "use_sim_time": ("", "true: follow /clock. Empty: as the parameter file says."),
-    "autostart": ("true", "Configure and activate the nodes."),
-    "log_level": ("info", "debug, info, warn, error or fatal."),
-    "dry_run": ("", "false: commands move the robot. Empty: as the parameter file says, true where it is silent."),
-    "checkpoint": ("", "CogACT checkpoint directory, or an artifact directory. Empty: as the parameter file says."),
-    "tokenizer": ("", "Hugging Face tokenizer: a tokenizer.json or a directory. Empty: the one beside the checkpoint."),
-    "artifact_dir": ("", "Where the loader keeps the prepared model. Empty: ~/.cache/sqap_vla/artifacts/."),
-    "instruction": ("", "The task in words, until one comes on the instruction topic."),
-    "image_transport": ("", "raw or compressed. Empty: as the parameter file says."),
-    "sensor_reliability": ("", "best_effort or reliable: of image and camera_info. Empty: as the parameter file says."),
+    "namespace": argument("Namespace of the nodes and of their relative topics, such as /robot1."),
+    "params_file": params_file("widowx.yaml"),
+    "checkpoint": CHECKPOINT,
+    "tokenizer": TOKENIZER,
+    "artifact_dir": ARTIFACT_DIR,
+    "instruction": argument("The task in words, until one comes on the instruction topic."),
+    "dry_run": argument(
+        "true: commands appear below ~/dry_run/ only. false: they move the robot. Empty: as the parameter file says, "
+        "true where it is silent."
+    ),
+    "image_transport": argument(
+        "raw or compressed images. Empty: as the parameter file says.", "", ("", "raw", "compressed")
+    ),
+    "sensor_reliability": argument(
+        "Of the subscriptions to image and camera_info; best_effort takes what either sends. Empty: as the parameter "
+        "file says.",
+        "",
+        ("", "best_effort", "reliable"),
+    ),
+    "use_sim_time": argument("true: the clock is /clock. Empty: as the parameter file says."),
+    "autostart": argument("true: the nodes are configured and activated. false: by whoever manages them.", "true"),
+    "log_level": LOG_LEVEL,
+    "rviz": RVIZ,
 }
 
 
@@ -58,10 +80,7 @@ def generate_launch_description() -> LaunchDescription:
             # Large images are lost with Fast DDS's default shared memory; a profile of the user's own stays in force.
             *(SetEnvironmentVariable(name, profile) for name in DDS_PROFILE_VARIABLES if not own_profile),
             SetEnvironmentVariable("RCUTILS_LOGGING_BUFFERED_STREAM", "1"),
-            *(
-                DeclareLaunchArgument(name, default_value=default, description=text)
-                for name, (default, text) in ARGUMENTS.items()
-            ),
+            *(DeclareLaunchArgument(name, **described) for name, described in ARGUMENTS.items()),
             OpaqueFunction(function=start_nodes),
         ]
     )
@@ -87,7 +106,7 @@ def start_nodes(context: LaunchContext) -> list:
             *when(nodes["model_loader"], "active", nodes["policy"], Transition.TRANSITION_CONFIGURE),
             *actions,
         ]
-    return actions
+    return [*viewer(given, common), *actions]
 
 
 def lifecycle_node(name: str, given: dict[str, str], parameters: dict) -> LifecycleNode:
@@ -143,20 +162,23 @@ def change(node: LifecycleNode, transition: int) -> EmitEvent:
     return EmitEvent(event=ChangeState(lifecycle_node_matcher=matches_action(node), transition_id=transition))
 
 
-def parameter_file(name: str) -> str:
-    tried = [Path(name), SHARE / "config" / name]
-    for path in tried:
-        if path.is_file():
-            return str(path)
-    raise FileNotFoundError(f"params_file '{name}' is neither {' nor '.join(map(str, tried))}")
+def viewer(given: dict[str, str], parameters: dict) -> list:
+    if not boolean("rviz", given["rviz"]):
+        return []
+    need("rviz2", "rviz:=true", "ros-jazzy-rviz2")
+    space = given["namespace"].strip("/")
+    return [
+        Node(
+            package="rviz2",
+            executable="rviz2",
+            arguments=["-d", str(SHARE / "config" / "sqap_vla.rviz")],
+            parameters=[parameters],
+            remappings=[(topic, f"/{space}{topic}") for topic in VIEWED if space],
+            output="screen",
+        )
+    ]
 
 
 def pick(given: dict[str, str], *names: str) -> dict[str, str]:
     """Arguments that were given; an empty one keeps the parameter file's value."""
     return {name: given[name] for name in names if given[name]}
-
-
-def boolean(name: str, text: str) -> bool:
-    if text.lower() not in ("true", "false"):
-        raise ValueError(f"{name} is '{text}'; it must be true or false")
-    return text.lower() == "true"

@@ -10,7 +10,7 @@ Starts policy.launch.py on the bag's clock, plays the bag image by image, and en
 
 from pathlib import Path
 
-from ament_index_python.packages import get_package_prefix, get_package_share_directory
+from ament_index_python.packages import get_package_prefix
 from launch.actions import (
     DeclareLaunchArgument,
     EmitEvent,
@@ -25,30 +25,40 @@ from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 
 from launch import LaunchContext, LaunchDescription
+from sqap_vla.nodes.launch_arguments import (
+    LOG_LEVEL,
+    RVIZ,
+    SHARE,
+    TOKENIZER,
+    argument,
+    parameter_file,
+    params_file,
+)
 
-SHARE = Path(get_package_share_directory("sqap_vla"))
 SQAP_VLA = Path(get_package_prefix("sqap_vla")) / "lib" / "sqap_vla" / "sqap-vla"  # on no PATH in a colcon workspace
-PASSED_ON = ("params_file", "checkpoint", "tokenizer", "instruction", "image_transport", "log_level")
+PASSED_ON = ("params_file", "checkpoint", "tokenizer", "instruction", "image_transport", "log_level", "rviz")
 
 ARGUMENTS = {
-    "bag": (None, "rosbag2 directory, .mcap or .db3."),
-    "checkpoint": (None, "CogACT checkpoint directory, or an artifact directory."),
-    "tokenizer": ("", "Hugging Face tokenizer: a tokenizer.json or a directory. Empty: the one beside the checkpoint."),
-    "params_file": ("widowx.yaml", "Parameter file: a path, or the name of a preset in share/sqap_vla/config."),
-    "instruction": ("", "The task in words, where the bag has none."),
-    "image_transport": ("", "compressed where the bag has compressed images. Empty: as the parameter file says."),
-    "out": ("out/replay", "Directory for the report."),
-    "log_level": ("info", "debug, info, warn, error or fatal."),
+    "bag": argument("rosbag2 directory, .mcap or .db3 file.", None),
+    "checkpoint": argument("CogACT checkpoint directory, or an artifact directory.", None),
+    "tokenizer": TOKENIZER,
+    "params_file": params_file("widowx.yaml"),
+    "instruction": argument("The task in words, where the bag has none."),
+    "image_transport": argument(
+        "compressed where the bag has compressed images. Empty: as the parameter file says.",
+        "",
+        ("", "raw", "compressed"),
+    ),
+    "out": argument("Directory for the report, relative to where the command is given.", "out/replay"),
+    "log_level": LOG_LEVEL,
+    "rviz": RVIZ,
 }
 
 
 def generate_launch_description() -> LaunchDescription:
     return LaunchDescription(
         [
-            *(
-                DeclareLaunchArgument(name, default_value=default, description=text)
-                for name, (default, text) in ARGUMENTS.items()
-            ),
+            *(DeclareLaunchArgument(name, **described) for name, described in ARGUMENTS.items()),
             IncludeLaunchDescription(
                 PythonLaunchDescriptionSource(str(SHARE / "launch" / "policy.launch.py")),
                 launch_arguments={
@@ -65,8 +75,6 @@ def generate_launch_description() -> LaunchDescription:
 
 def play(context: LaunchContext) -> list:
     given = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
-    preset = Path(given["params_file"])
-    config = preset if preset.is_file() else SHARE / "config" / preset
     options = [item for name in ("tokenizer", "instruction") if given[name] for item in (f"--{name}", given[name])]
     player = ExecuteProcess(
         cmd=[
@@ -76,7 +84,7 @@ def play(context: LaunchContext) -> list:
             "--checkpoint",
             given["checkpoint"],
             "--config",
-            str(config),
+            parameter_file(given["params_file"]),
             "--out",
             given["out"],
             "--live",

@@ -12,7 +12,6 @@ Ends after the last episode, or with Ctrl-C.
 import tempfile
 from pathlib import Path
 
-from ament_index_python.packages import get_package_share_directory
 from launch.actions import (
     DeclareLaunchArgument,
     EmitEvent,
@@ -29,50 +28,53 @@ from launch_ros.actions import Node
 
 import sqap_vla
 from launch import LaunchContext, LaunchDescription
+from sqap_vla.nodes.launch_arguments import (
+    ARTIFACT_DIR,
+    CHECKPOINT,
+    LOG_LEVEL,
+    RVIZ,
+    SHARE,
+    TOKENIZER,
+    argument,
+    params_file,
+)
 
-SHARE = Path(get_package_share_directory("sqap_vla"))
 SERVER = Path(sqap_vla.__file__).parent / "simpler"
 PRESETS = {"google_robot": "google_robot.yaml", "widowx": "widowx.yaml"}  # by the beginning of the task's name
 
 ARGUMENTS = {
-    "task": ("google_robot_pick_coke_can", "Task of SIMPLER, such as widowx_spoon_on_towel or google_robot_move_near."),
-    "simpler_python": (
-        "",
-        "Python interpreter that SimplerEnv is installed for. Empty: a server listens on 'socket' already.",
+    "task": argument(
+        "Task of SIMPLER, such as widowx_spoon_on_towel or google_robot_move_near.", "google_robot_pick_coke_can"
     ),
-    "make_options": ("{}", 'JSON object: further arguments of simpler_env.make, such as {"shader_dir": "ibl"}.'),
-    "socket": ("", "Path of the server's socket. Empty: one in a directory of its own."),
-    "step_mode": (
-        "lockstep",
+    "simpler_python": argument("Python interpreter that has SimplerEnv. Empty: a server listens on 'socket' already."),
+    "make_options": argument(
+        'JSON object: further arguments of simpler_env.make, such as {"shader_dir": "ibl"}.', "{}"
+    ),
+    "socket": argument("Path of the server's socket. Empty: one in a directory of its own."),
+    "step_mode": argument(
         "lockstep: time stands still while the policy thinks, as in published results. realtime: latency costs.",
+        "lockstep",
+        ("lockstep", "realtime"),
     ),
-    "real_time_factor": ("1.0", "Simulated seconds per second, in realtime."),
-    "seed": ("0", "Seed of the first episode; later ones count up."),
-    "episode_id": (
-        "-1",
-        "Number of the first episode's layout; later ones count up. -1: the seed chooses.",
-    ),
-    "episodes": ("1", "Number of episodes after which everything ends. 0: until Ctrl-C."),
-    "max_steps": ("0", "Steps after which an episode ends. 0: the task's own limit."),
-    "params_file": (
-        "",
-        "Parameter file: a path, or the name of a preset. Empty: google_robot.yaml or widowx.yaml, as the task says.",
-    ),
-    "checkpoint": ("", "CogACT checkpoint directory, or an artifact directory. Empty: as the parameter file says."),
-    "tokenizer": ("", "Hugging Face tokenizer: a tokenizer.json or a directory. Empty: the one beside the checkpoint."),
-    "artifact_dir": ("", "Where the loader keeps the prepared model. Empty: ~/.cache/sqap_vla/artifacts/."),
-    "log_level": ("info", "debug, info, warn, error or fatal."),
-    "rviz": ("false", "true: start RViz with the camera, the kept tokens and the transforms."),
+    "real_time_factor": argument("Simulated seconds per second, in realtime.", "1.0"),
+    "seed": argument("Seed of the first episode; later ones count up.", "0"),
+    "episode_id": argument("Number of the first episode's layout; later ones count up. -1: the seed chooses.", "-1"),
+    "episodes": argument("Number of episodes after which everything ends. 0: until Ctrl-C.", "1"),
+    "max_steps": argument("Steps after which an episode ends. 0: the task's own limit.", "0"),
+    "params_file": params_file("", "google_robot.yaml or widowx.yaml, as the task says"),
+    "checkpoint": CHECKPOINT,
+    "tokenizer": TOKENIZER,
+    "artifact_dir": ARTIFACT_DIR,
+    "log_level": LOG_LEVEL,
+    "rviz": RVIZ,
 }
+PASSED_ON = ("checkpoint", "tokenizer", "artifact_dir", "log_level", "rviz")
 
 
 def generate_launch_description() -> LaunchDescription:
     return LaunchDescription(
         [
-            *(
-                DeclareLaunchArgument(name, default_value=default, description=text)
-                for name, (default, text) in ARGUMENTS.items()
-            ),
+            *(DeclareLaunchArgument(name, **described) for name, described in ARGUMENTS.items()),
             OpaqueFunction(function=start),
         ]
     )
@@ -104,14 +106,14 @@ def start(context: LaunchContext) -> list:
     policy = IncludeLaunchDescription(
         PythonLaunchDescriptionSource(str(SHARE / "launch" / "policy.launch.py")),
         launch_arguments={
-            **{name: given[name] for name in ("checkpoint", "tokenizer", "artifact_dir", "log_level")},
+            **{name: given[name] for name in PASSED_ON},
             "params_file": given["params_file"] or preset(given["task"]),
             "use_sim_time": "true",
             "dry_run": "false",
         }.items(),
     )
     ends = OnProcessExit(target_action=bridge, on_exit=[EmitEvent(event=Shutdown(reason="the bridge ended"))])
-    return [*server(given, socket), *viewer(given["rviz"]), RegisterEventHandler(ends), policy, bridge]
+    return [*server(given, socket), RegisterEventHandler(ends), policy, bridge]
 
 
 def server(given: dict[str, str], socket: str) -> list:
@@ -122,15 +124,6 @@ def server(given: dict[str, str], socket: str) -> list:
     process = ExecuteProcess(cmd=command, name="simpler", additional_env={"PYTHONPATH": ""}, output="screen")
     ends = OnProcessExit(target_action=process, on_exit=[EmitEvent(event=Shutdown(reason="SIMPLER's server ended"))])
     return [RegisterEventHandler(ends), process]
-
-
-def viewer(wanted: str) -> list:
-    if wanted.lower() not in ("true", "false"):
-        raise ValueError(f"rviz is '{wanted}'; it must be true or false")
-    if wanted.lower() == "false":
-        return []
-    config = str(SHARE / "config" / "sqap_vla.rviz")
-    return [Node(package="rviz2", executable="rviz2", arguments=["-d", config], parameters=[{"use_sim_time": True}])]
 
 
 def preset(task: str) -> str:
