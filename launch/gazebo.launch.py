@@ -17,6 +17,7 @@ from launch import LaunchContext, LaunchDescription
 from sqap_vla.nodes.launch_arguments import (
     ARTIFACT_DIR,
     LOG_LEVEL,
+    NAMESPACE,
     RVIZ,
     SHARE,
     TABLETOP_CHECKPOINT,
@@ -37,10 +38,11 @@ ARGUMENTS = {
     "tokenizer": TOKENIZER,
     "artifact_dir": ARTIFACT_DIR,
     "instruction": argument("The task in words, until one comes on the instruction topic.", "pick up the red cube"),
+    "namespace": NAMESPACE,
     "log_level": LOG_LEVEL,
     "rviz": RVIZ,
 }
-PASSED_ON = ("params_file", "checkpoint", "tokenizer", "artifact_dir", "instruction", "log_level", "rviz")
+PASSED_ON = ("params_file", "checkpoint", "tokenizer", "artifact_dir", "instruction", "namespace", "log_level", "rviz")
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -65,6 +67,7 @@ def start(context: LaunchContext) -> list:
     bridge = Node(
         package="ros_gz_bridge",
         executable="parameter_bridge",
+        namespace=given["namespace"],
         parameters=[{"config_file": str(SHARE / "config" / "gazebo_bridge.yaml"), "use_sim_time": True}],
         output="screen",
     )
@@ -72,6 +75,7 @@ def start(context: LaunchContext) -> list:
         package="sqap_vla",
         executable="gazebo_arm_node",
         name="gazebo_arm",
+        namespace=given["namespace"],
         parameters=[{"use_sim_time": True}],
         remappings=[(f"command/{name}", f"policy/{name}") for name in ("twist", "gripper")],
         output="screen",

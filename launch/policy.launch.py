@@ -32,6 +32,7 @@ from sqap_vla.nodes.launch_arguments import (
     ARTIFACT_DIR,
     CHECKPOINT,
     LOG_LEVEL,
+    NAMESPACE,
     RVIZ,
     SHARE,
     TOKENIZER,
@@ -46,7 +47,7 @@ DDS_PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROF
 VIEWED = ("/policy/debug/overlay", "/policy/target_pose", "/policy/dry_run/target_pose")  # by the RViz config
 
 ARGUMENTS = {
-    "namespace": argument("Namespace of the nodes and of their relative topics, such as /robot1."),
+    "namespace": NAMESPACE,
     "params_file": params_file("widowx.yaml"),
     "checkpoint": CHECKPOINT,
     "tokenizer": TOKENIZER,

@@ -63,6 +63,7 @@ def generate_launch_description() -> LaunchDescription:
                 PythonLaunchDescriptionSource(str(SHARE / "launch" / "policy.launch.py")),
                 launch_arguments={
                     **{name: LaunchConfiguration(name) for name in PASSED_ON},
+                    "namespace": "",  # the player looks for /policy
                     "use_sim_time": "true",
                     "dry_run": "true",
                     "sensor_reliability": "reliable",  # each frame of the bag is there once

@@ -25,6 +25,7 @@ from launch import LaunchContext, LaunchDescription
 from sqap_vla.nodes.launch_arguments import (
     ARTIFACT_DIR,
     LOG_LEVEL,
+    NAMESPACE,
     RVIZ,
     SHARE,
     TABLETOP_CHECKPOINT,
@@ -56,10 +57,11 @@ ARGUMENTS = {
         "realtime",
         ("realtime", "lockstep"),
     ),
+    "namespace": NAMESPACE,
     "log_level": LOG_LEVEL,
     "rviz": RVIZ,
 }
-PASSED_ON = ("params_file", "checkpoint", "tokenizer", "artifact_dir", "log_level", "rviz")
+PASSED_ON = ("params_file", "checkpoint", "tokenizer", "artifact_dir", "namespace", "log_level", "rviz")
 OF_THE_TABLETOP = ("instruction", "family", "scenario", "step_mode")
 
 
@@ -86,6 +88,7 @@ def start_tabletop(context: LaunchContext) -> list:
         package="sqap_vla",
         executable="tabletop_node",
         name="tabletop",
+        namespace=given["namespace"],
         parameters=[
             parameter_file(given["params_file"]),
             {"seed": int(given["seed"]), **{name: given[name] for name in OF_THE_TABLETOP}},

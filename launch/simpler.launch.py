@@ -32,6 +32,7 @@ from sqap_vla.nodes.launch_arguments import (
     ARTIFACT_DIR,
     CHECKPOINT,
     LOG_LEVEL,
+    NAMESPACE,
     RVIZ,
     SHARE,
     TOKENIZER,
@@ -65,10 +66,11 @@ ARGUMENTS = {
     "checkpoint": CHECKPOINT,
     "tokenizer": TOKENIZER,
     "artifact_dir": ARTIFACT_DIR,
+    "namespace": NAMESPACE,
     "log_level": LOG_LEVEL,
     "rviz": RVIZ,
 }
-PASSED_ON = ("checkpoint", "tokenizer", "artifact_dir", "log_level", "rviz")
+PASSED_ON = ("checkpoint", "tokenizer", "artifact_dir", "namespace", "log_level", "rviz")
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -90,6 +92,7 @@ def start(context: LaunchContext) -> list:
         package="sqap_vla",
         executable="simpler_bridge_node",
         name="simpler_bridge",
+        namespace=given["namespace"],
         parameters=[
             {
                 "task": given["task"],

@@ -92,7 +92,7 @@ def test_every_joint_has_a_controller_and_every_topic_a_bridge() -> None:
     }
     assert by_direction == {"GZ_TO_ROS": published, "ROS_TO_GZ": set(controllers.values())}
     assert {entry["ros_topic_name"] for entry in BRIDGE if entry["direction"] == "ROS_TO_GZ"} == {
-        f"/arm/{name}/position" for name in JOINTS
+        f"arm/{name}/position" for name in JOINTS
     }
 
 

@@ -73,7 +73,7 @@ def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
             (tmp_path / "share" / "ament_index" / "resource_index" / "packages" / name).touch()
             (tmp_path / "share" / name / "launch").mkdir(parents=True)
             if launch_file:
-                text = "from launch import LaunchDescription\ndef generate_launch_description(): return LaunchDescription([])"
+                text = "import launch\ndef generate_launch_description(): return launch.LaunchDescription([])"
                 (tmp_path / "share" / name / "launch" / launch_file).write_text(text)
 
     monkeypatch.setenv("AMENT_PREFIX_PATH", f"{tmp_path}{os.pathsep}{os.environ['AMENT_PREFIX_PATH']}")
@@ -85,7 +85,7 @@ def test_every_argument_is_a_sentence_and_means_the_same_everywhere(name: str):
     of_the_policy = declared("policy")
     for argument in declared(name).values():
         assert argument.description.partition(" Valid choices")[0].endswith("."), argument.name
-        if argument.name in ("tokenizer", "artifact_dir", "log_level", "rviz"):
+        if argument.name in ("namespace", "tokenizer", "artifact_dir", "log_level", "rviz"):
             assert argument.description == of_the_policy[argument.name].description
 
 

@@ -24,6 +24,7 @@ def argument(description: str, default: str | None = "", choices: Sequence[str] 
     return {"description": description, "default_value": default, **shown}
 
 
+NAMESPACE = argument("Namespace of the nodes and of their relative topics, such as /robot1.")
 CHECKPOINT = argument("CogACT checkpoint directory, or an artifact directory. Empty: as the parameter file says.")
 TABLETOP_CHECKPOINT = argument(
     "CogACT checkpoint directory, or an artifact directory. The default is the package's own small policy. Empty: as "
