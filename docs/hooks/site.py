@@ -31,6 +31,7 @@ ORDER = (
     "training.md",
     "reliability.md",
     "looking.md",
+    "compare.md",
     "python.md",
 )
 API = "api/"

@@ -56,16 +56,32 @@ def test_presets_hold_what_the_policy_needs_to_start(preset: str) -> None:
     assert params.unnorm_key
 
 
-def test_presets_of_the_documentation_are_presets(tmp_path: Path) -> None:
-    page = (ROOT / "docs" / "presets.md").read_text()
-    snippets = re.findall(r"^```yaml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
-    assert snippets
-    for snippet in snippets:
-        file = tmp_path / "preset.yaml"
+def snippets(page: str, of: str) -> list[str]:
+    """Blocks of a page in one language."""
+    text = (ROOT / "docs" / page).read_text()
+    return re.findall(rf"^```{of}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+def test_presets_of_the_documentation_are_presets_and_what_is_added_to_one_fits(tmp_path: Path) -> None:
+    preset, *additions = [
+        text for page in ("presets.md", "robot_bringup.md") for text in snippets(page, "yaml") if "/**/policy" in text
+    ]
+    assert len(additions) == 2
+    values: dict[str, object] = {}
+    for number, snippet in enumerate([preset, *additions]):
+        file = tmp_path / f"{number}.yaml"
         file.write_text(snippet)
-        values = read_parameter_file(file, "policy")
-        assert values, snippet
-        assert build(PolicyParameters, values, str(file)).make_limits().max_linear_m_s > 0
+        added = read_parameter_file(file, "policy")
+        assert added, snippet
+        limits = build(PolicyParameters, {**values, **added}, str(file)).make_limits()
+        values = values or added
+        assert limits.max_linear_m_s == added.get("limits.max_linear_m_s", values["limits.max_linear_m_s"])
+
+
+@pytest.mark.parametrize("page", sorted(path.name for path in (ROOT / "docs").glob("*.md")))
+def test_python_of_the_documentation_can_be_read(page: str) -> None:
+    for snippet in snippets(page, "python"):
+        compile(snippet, page, "exec")
 
 
 def test_the_documentation_of_presets_names_parameters_that_exist() -> None:
