@@ -40,7 +40,7 @@ setup(
         (f"share/{PACKAGE}/config", files("config", "*")),
     ],
     install_requires=["setuptools"],
-    extras_require={"test": ["pytest"]},
+    extras_require={"test": ["pytest"], "ray": ["ray>=2.9"], "rerun": ["rerun-sdk"]},
     zip_safe=False,
     entry_points={
         "console_scripts": [

@@ -101,7 +101,7 @@ def _add_module(commands: argparse._SubParsersAction, name: str, module: ModuleT
     to do."""
     parser = commands.add_parser(name, help=summary, description=module.DESCRIPTION)
     module.add_arguments(parser)
-    special = {"demo": _demo, "compress": _compress, "inspect": _inspect, "bench": _bench}
+    special = {"demo": _demo, "evaluate": _evaluate, "compress": _compress, "inspect": _inspect, "bench": _bench}
     parser.set_defaults(run=special.get(name, functools.partial(_print, module)))
 
 
@@ -121,6 +121,16 @@ def _demo(args: argparse.Namespace) -> int:
 
     check_directory(args.out)
     return run(args)
+
+
+def _evaluate(args: argparse.Namespace) -> int:
+    from sqap_vla.evaluation.evaluate_command import run
+
+    through_ros = None
+    if args.ros:
+        from sqap_vla.nodes.ros_episodes import ros_episodes as through_ros
+    print(run(args, through_ros))
+    return 0
 
 
 def _replay(args: argparse.Namespace) -> int:

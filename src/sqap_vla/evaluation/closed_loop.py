@@ -9,6 +9,7 @@ The world waits for the policy, so latency does not count here; the same episode
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol
@@ -151,8 +152,23 @@ class EpisodeResult(Outcome):
     wall_s: float
 
 
+def result_of(
+    outcome: Outcome, path: np.ndarray, step_s: float, latencies_ms: Sequence[float], wall_s: float
+) -> EpisodeResult:
+    """path: the end-effector's places [N, 3], one for each step [m]. latencies_ms: one for each inference."""
+    jerk = np.diff(path, 3, axis=0) / step_s**3
+    return EpisodeResult(
+        **vars(outcome),
+        seconds=outcome.steps * step_s,
+        path_m=float(np.linalg.norm(np.diff(path, axis=0), axis=1).sum()),
+        jerk_m_s3=float(np.sqrt((jerk**2).sum(axis=1).mean())) if len(jerk) else 0.0,
+        latency_ms=float(np.mean(latencies_ms)) if latencies_ms else float("nan"),
+        wall_s=wall_s,
+    )
+
+
 def run_episode(world: World, driver: PolicyDriver, seed: int) -> EpisodeResult:
-    start_s, step_s = time.perf_counter(), driver.settings.step_s
+    start_s = time.perf_counter()
     world.reset(seed)
     driver.reset()
     positions_m, over = [world.base_T_ee()[:3, 3].copy()], False
@@ -160,13 +176,5 @@ def run_episode(world: World, driver: PolicyDriver, seed: int) -> EpisodeResult:
         command = driver.command(world)
         over = world.step(command, driver.gripper)
         positions_m.append(world.base_T_ee()[:3, 3].copy())
-    outcome, path = world.outcome(), np.array(positions_m)
-    jerk = np.diff(path, 3, axis=0) / step_s**3
-    return EpisodeResult(
-        **vars(outcome),
-        seconds=outcome.steps * step_s,
-        path_m=float(np.linalg.norm(np.diff(path, axis=0), axis=1).sum()),
-        jerk_m_s3=float(np.sqrt((jerk**2).sum(axis=1).mean())) if len(jerk) else 0.0,
-        latency_ms=float(np.mean(driver.latencies_ms)),
-        wall_s=time.perf_counter() - start_s,
-    )
+    wall_s = time.perf_counter() - start_s
+    return result_of(world.outcome(), np.array(positions_m), driver.settings.step_s, driver.latencies_ms, wall_s)

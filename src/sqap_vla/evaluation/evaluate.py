@@ -16,7 +16,7 @@ import csv
 import json
 import multiprocessing
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, fields
@@ -45,7 +45,8 @@ COLUMNS = tuple(f.name for f in fields(EpisodeResult))
 class Evaluation:
     """The question, on the tabletop. episodes: of seeds `seed` and those after it. options: of the method, as
     `make_method` takes them. instruction: '' says the episode's own; any other sentence is said to the policy whatever
-    the episode's task is. max_steps: of an episode; None: the task's own time limit.
+    the episode's task is. max_steps: of an episode; None: the task's own time limit. ros: through the nodes, and the
+    simulator does not wait (nodes/ros_episodes.py).
 
     Raises ValueError for an unknown task, scenario, method or option, and for fewer than one episode.
     """
@@ -63,6 +64,7 @@ class Evaluation:
     cfg_scale: float = 1.5
     instruction: str = ""
     max_steps: int | None = None
+    ros: bool = False
 
     def __post_init__(self) -> None:
         for name, value, known in (("task", self.task, self.TASKS), ("scenario", self.scenario, SCENARIOS)):
@@ -79,7 +81,7 @@ class Evaluation:
     def facts(self) -> dict[str, Any]:
         """What makes two runs the same question: everything but how many episodes, and the weights' content."""
         facts = asdict(self) | {"checkpoint": Path(self.checkpoint).name, "weights": _fingerprint(self.checkpoint)}
-        return {key: value for key, value in facts.items() if key not in self.ASIDE}
+        return {key: value for key, value in facts.items() if key not in self.ASIDE and (key != "ros" or value)}
 
     @property
     def settings(self) -> RobotSettings:
@@ -111,8 +113,14 @@ def _fingerprint(checkpoint: str) -> str:
     return fingerprint(checkpoint)
 
 
-def evaluate(question: Evaluation, out: Path, workers: int = 1, against: Path | None = None) -> dict[str, Any]:
-    """Runs what is missing and returns the summary. workers: processes.
+Episodes = Callable[[Evaluation, Sequence[int], int], Iterator[EpisodeResult]]
+"""How episodes are run: of a question, these seeds, by so many workers, in the order in which they end."""
+
+
+def evaluate(
+    question: Evaluation, out: Path, workers: int = 1, against: Path | None = None, run: Episodes | None = None
+) -> dict[str, Any]:
+    """Runs what is missing and returns the summary. workers: processes. run: how; None: in processes of this machine.
 
     Raises ValueError where another process writes to `out`, where it holds another question's episodes or `against`
     none that are shared, RuntimeError where a process dies (finished episodes stay).
@@ -123,10 +131,10 @@ def evaluate(question: Evaluation, out: Path, workers: int = 1, against: Path | 
             stack.enter_context(directory_lock(out, 0.0, lambda: None))
         except TimeoutError as error:
             raise ValueError(f"another process writes to {out}; wait for it, or give another directory") from error
-        return _evaluate(question, out, workers, against)
+        return _evaluate(question, out, workers, against, run or local_episodes)
 
 
-def _evaluate(question: Evaluation, out: Path, workers: int, against: Path | None) -> dict[str, Any]:
+def _evaluate(question: Evaluation, out: Path, workers: int, against: Path | None, run: Episodes) -> dict[str, Any]:
     _claim(out, question)
     _drop_torn_row(out / "episodes.csv")
     finished = {result.seed for result in read_episodes(out)}
@@ -136,7 +144,7 @@ def _evaluate(question: Evaluation, out: Path, workers: int, against: Path | Non
         writer = csv.DictWriter(file, COLUMNS)
         if file.tell() == 0:
             writer.writeheader()
-        for result in tqdm(_results(question, missing, workers), title, len(missing), unit="episode", disable=None):
+        for result in tqdm(run(question, missing, workers), title, len(missing), unit="episode", disable=None):
             writer.writerow(asdict(result))
             file.flush()
             os.fsync(file.fileno())
@@ -150,7 +158,7 @@ def _evaluate(question: Evaluation, out: Path, workers: int, against: Path | Non
 def _claim(out: Path, question: Evaluation) -> None:
     file, asked = out / "run.json", question.facts()
     if file.exists() and (before := json.loads(file.read_text(encoding="utf-8"))) != json.loads(json.dumps(asked)):
-        differing = sorted(key for key in asked if before.get(key) != asked[key])
+        differing = sorted(key for key in {*asked, *before} if before.get(key) != asked.get(key))
         raise ValueError(
             f"{out} holds episodes of another run (it differs in {', '.join(differing)}); give another directory"
         )
@@ -211,7 +219,8 @@ def summarize(
     return summary
 
 
-def _results(question: Evaluation, seeds: Sequence[int], workers: int) -> Iterator[EpisodeResult]:
+def local_episodes(question: Evaluation, seeds: Sequence[int], workers: int) -> Iterator[EpisodeResult]:
+    """In this process, or in `workers` processes. Raises RuntimeError where one dies, and what an episode raises."""
     if workers <= 1 or len(seeds) <= 1:
         runner = EpisodeRunner(question)
         try:

@@ -1,6 +1,6 @@
 # Copyright 2026 The sqap_vla Authors
 # SPDX-License-Identifier: Apache-2.0
-"""`sqap-vla evaluate`: closed-loop success on the tabletop or in SIMPLER. Needs no ROS."""
+"""`sqap-vla evaluate`: closed-loop success on the tabletop or in SIMPLER. Needs ROS for --ros alone."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import Any
 
 import yaml
 
-from sqap_vla.evaluation.evaluate import Evaluation, evaluate
+from sqap_vla.evaluation.evaluate import Episodes, Evaluation, evaluate
+from sqap_vla.evaluation.ray_workers import ray_episodes
 from sqap_vla.evaluation.simpler_evaluation import SimplerEvaluation, run_simpler
 from sqap_vla.runtime.method import METHODS
 from sqap_vla.sim import FAMILIES, SCENARIOS
@@ -21,7 +22,7 @@ from sqap_vla.training.shipped import SHIPPED_POLICY
 
 DESCRIPTION = (
     "Runs the policy in simulation, episode by episode, and says how often it does the task. The simulator waits for "
-    "the policy. Stopped and started again with the same arguments, it goes on."
+    "the policy, unless --ros is given. Stopped and started again with the same arguments, it goes on."
 )
 
 
@@ -58,6 +59,17 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--cfg-scale", type=float, default=1.5, help="classifier-free guidance; default 1.5")
     parser.add_argument("--workers", type=int, default=1, help="processes; default 1")
+    parser.add_argument(
+        "--engine",
+        choices=("local", "ray"),
+        default="local",
+        help="tabletop: where the workers are; ray: on the cluster of RAY_ADDRESS, or on one of its own; default local",
+    )
+    parser.add_argument(
+        "--ros",
+        action="store_true",
+        help="tabletop: through the real nodes over DDS, in real time, so that latency counts",
+    )
     parser.add_argument("--against", type=Path, help="tabletop: --out of another run, compared episode by episode")
     parser.add_argument("--out", type=Path, required=True, help="directory for what comes out")
     parser.add_argument(
@@ -83,8 +95,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     simpler.add_argument("--tokenizer", help="tokenizer.json or directory; default: the one beside the checkpoint")
 
 
-def run(args: Namespace) -> str:
-    """What to print. Raises ValueError, RuntimeError or OSError where it cannot be done."""
+def run(args: Namespace, through_ros: Episodes | None = None) -> str:
+    """What to print. through_ros: how --ros is done. Raises ValueError, RuntimeError or OSError where it cannot be."""
     common = {
         "method": args.method,
         "options": parse_options(args.set),
@@ -93,10 +105,14 @@ def run(args: Namespace) -> str:
         "instruction": args.instruction,
         "max_steps": args.max_steps,
     }
-    return _simpler(args, common) if args.env == "simpler" else _tabletop(args, common)
+    if args.env == "simpler":
+        return _simpler(args, common)
+    if args.ros and args.engine == "ray":
+        raise ValueError("--ros runs on this machine alone; leave out --engine ray")
+    return _tabletop(args, common, through_ros if args.ros else ray_episodes if args.engine == "ray" else None)
 
 
-def _tabletop(args: Namespace, common: dict[str, Any]) -> str:
+def _tabletop(args: Namespace, common: dict[str, Any], episodes: Episodes | None) -> str:
     if args.simpler_python or args.socket or args.make_options:
         raise ValueError("--simpler-python, --socket and --make-options go with --env simpler")
     if args.task is not None and len(args.task) > 1:
@@ -106,13 +122,16 @@ def _tabletop(args: Namespace, common: dict[str, Any]) -> str:
         task=args.task[0] if args.task else FAMILIES[0],
         scenario=args.scenario or SCENARIOS[0],
         episodes=100 if args.episodes is None else args.episodes,
+        ros=args.ros,
         **common,
     )
-    summary = evaluate(question, args.out, args.workers, args.against)
+    summary = evaluate(question, args.out, args.workers, args.against, episodes)
     return "\n".join([*said_of(summary), f"written to {args.out}"])
 
 
 def _simpler(args: Namespace, common: dict[str, Any]) -> str:
+    if args.ros or args.engine != "local":
+        raise ValueError("--ros and --engine are for the tabletop; simpler.launch.py closes the loop through the nodes")
     if args.checkpoint is None:
         raise ValueError("--checkpoint is needed: no policy for SIMPLER's robots comes with the package")
     if args.against is not None:
