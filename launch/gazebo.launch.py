@@ -7,6 +7,8 @@
 Needs ros_gz_sim and ros_gz_bridge (ros-jazzy-ros-gz). The robot is simulated, so commands are live.
 """
 
+import shlex
+
 from ament_index_python.packages import get_package_share_directory
 from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, OpaqueFunction
 from launch.launch_description_sources import PythonLaunchDescriptionSource
@@ -62,7 +64,8 @@ def start(context: LaunchContext) -> list:
     window = "" if boolean("gui", given["gui"]) else "-s --headless-rendering "
     gazebo = IncludeLaunchDescription(
         PythonLaunchDescriptionSource(f"{get_package_share_directory('ros_gz_sim')}/launch/gz_sim.launch.py"),
-        launch_arguments={"gz_args": f"-r {window}{world}", "on_exit_shutdown": "true"}.items(),
+        # gz_args go through a shell.
+        launch_arguments={"gz_args": f"-r {window}{shlex.quote(world)}", "on_exit_shutdown": "true"}.items(),
     )
     bridge = Node(
         package="ros_gz_bridge",

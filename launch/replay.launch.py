@@ -49,7 +49,9 @@ ARGUMENTS = {
         "",
         ("", "raw", "compressed"),
     ),
-    "out": argument("Directory for the report, relative to where the command is given.", "out/replay"),
+    "out": argument(
+        "Directory for the report, relative to where the command is given; made where it is missing.", "out/replay"
+    ),
     "log_level": LOG_LEVEL,
     "rviz": RVIZ,
 }

@@ -31,6 +31,7 @@ from sqap_vla.nodes.launch_arguments import (
     TABLETOP_CHECKPOINT,
     TOKENIZER,
     argument,
+    number,
     parameter_file,
     params_file,
 )
@@ -91,7 +92,7 @@ def start_tabletop(context: LaunchContext) -> list:
         namespace=given["namespace"],
         parameters=[
             parameter_file(given["params_file"]),
-            {"seed": int(given["seed"]), **{name: given[name] for name in OF_THE_TABLETOP}},
+            {"seed": number("seed", given["seed"]), **{name: given[name] for name in OF_THE_TABLETOP}},
         ],
         remappings=[(f"command/{name}", f"policy/{name}") for name in ("twist", "gripper")],
         output="screen",

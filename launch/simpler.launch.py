@@ -37,6 +37,7 @@ from sqap_vla.nodes.launch_arguments import (
     SHARE,
     TOKENIZER,
     argument,
+    number,
     params_file,
 )
 
@@ -57,11 +58,11 @@ ARGUMENTS = {
         "lockstep",
         ("lockstep", "realtime"),
     ),
-    "real_time_factor": argument("Simulated seconds per second, in realtime.", "1.0"),
+    "real_time_factor": argument("Simulated seconds per second, with step_mode:=realtime.", "1.0"),
     "seed": argument("Seed of the first episode; later ones count up.", "0"),
     "episode_id": argument("Number of the first episode's layout; later ones count up. -1: the seed chooses.", "-1"),
     "episodes": argument("Number of episodes after which everything ends. 0: until Ctrl-C.", "1"),
-    "max_steps": argument("Steps after which an episode ends. 0: the task's own limit.", "0"),
+    "max_steps": argument("Actions after which an episode ends. 0: the task's own limit.", "0"),
     "params_file": params_file("", "google_robot.yaml or widowx.yaml, as the task says"),
     "checkpoint": CHECKPOINT,
     "tokenizer": TOKENIZER,
@@ -98,8 +99,8 @@ def start(context: LaunchContext) -> list:
                 "task": given["task"],
                 "socket": socket,
                 "step_mode": given["step_mode"],
-                "real_time_factor": float(given["real_time_factor"]),
-                **{name: int(given[name]) for name in ("seed", "episode_id", "episodes", "max_steps")},
+                "real_time_factor": number("real_time_factor", given["real_time_factor"], float),
+                **{name: number(name, given[name]) for name in ("seed", "episode_id", "episodes", "max_steps")},
             }
         ],
         remappings=[(f"command/{name}", f"policy/{name}") for name in ("twist", "gripper", "chunk")],

@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("ament_index_python", reason="needs ROS 2")
 
-from sqap_vla.nodes.launch_arguments import TABLETOP_CHECKPOINT, argument, boolean, need, parameter_file
+from sqap_vla.nodes.launch_arguments import TABLETOP_CHECKPOINT, argument, boolean, need, number, parameter_file
 
 
 def test_booleans_are_true_or_false_and_nothing_else():
@@ -18,6 +18,14 @@ def test_booleans_are_true_or_false_and_nothing_else():
     for text in ("", "1", "yes"):
         with pytest.raises(ValueError, match=f"rviz is '{text}'"):
             boolean("rviz", text)
+
+
+def test_what_is_no_number_is_refused_by_its_argument():
+    assert (number("seed", "-1"), number("real_time_factor", "0.5", float)) == (-1, 0.5)
+    with pytest.raises(ValueError, match=r"seed is '1\.5'; it must be an integer"):
+        number("seed", "1.5")
+    with pytest.raises(ValueError, match="real_time_factor is 'fast'; it must be a number"):
+        number("real_time_factor", "fast", float)
 
 
 def test_a_parameter_file_is_a_path_or_a_preset(tmp_path: Path):

@@ -54,6 +54,14 @@ def boolean(name: str, text: str) -> bool:
     return text.lower() == "true"
 
 
+def number(name: str, text: str, kind: type[int] | type[float] = int) -> int | float:
+    """Raises ValueError."""
+    try:
+        return kind(text)
+    except ValueError:
+        raise ValueError(f"{name} is '{text}'; it must be {'an integer' if kind is int else 'a number'}") from None
+
+
 def parameter_file(name: str) -> str:
     """Path of a file or preset. Raises FileNotFoundError."""
     tried = [Path(name), SHARE / "config" / name]
