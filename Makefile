@@ -1,8 +1,8 @@
 # Copyright 2026 The sqap_vla Authors
 # SPDX-License-Identifier: Apache-2.0
 #
-# Needs python3 (3.11 to 3.13) with pip; everything else is made. ROS 2 is used if it is sourced, else it comes from
-# wheels (docker/ros_venv).
+# Needs python3 (3.11 or 3.12; 3.13 was not tried) with pip; everything else is made. ROS 2 is used if it is sourced, else
+# it comes from wheels (docker/ros_venv).
 
 PYTHON ?= python3
 VENV ?= .venv

@@ -6,8 +6,11 @@ import dataclasses
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
+from sqap_vla.evaluation.bag import BagReader
 from sqap_vla.nodes.diagnostics import DiagnosticsParameters
 from sqap_vla.nodes.model_loader_parameters import ModelLoaderParameters
 from sqap_vla.nodes.parameter_files import build, read_parameter_file
@@ -15,6 +18,7 @@ from sqap_vla.nodes.parameters import ros_name
 from sqap_vla.nodes.policy_parameters import PolicyParameters
 from sqap_vla.nodes.simpler_bridge_parameters import SimplerBridgeParameters
 from sqap_vla.nodes.tabletop_parameters import TabletopParameters
+from sqap_vla.training.shipped import SHIPPED_POLICY
 
 ROOT = Path(__file__).resolve().parents[2]
 NODES = {
@@ -82,6 +86,40 @@ def test_presets_of_the_documentation_are_presets_and_what_is_added_to_one_fits(
 def test_python_of_the_documentation_can_be_read(page: str) -> None:
     for snippet in snippets(page, "python"):
         compile(snippet, page, "exec")
+
+
+def test_the_page_about_python_does_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Snippet by snippet, with the policy of the package for the 7B one, and on a CPU."""
+    monkeypatch.chdir(tmp_path)
+    torch.set_num_threads(1)  # a network as small as this one is slower on two that others use, too
+    policy = str(SHIPPED_POLICY)
+    instead = {
+        'device="cuda", dtype=torch.bfloat16': 'device="cpu", dtype=torch.float32',
+        '"/models/CogACT-Base", "cuda"': f'"{policy}", "cpu"',
+        "/models/CogACT-Base": policy,
+        "/models/llama-2/tokenizer.json": f"{policy}/tokenizer.json",
+        "bridge_orig": "tabletop",
+    }
+    camera_T_ee = np.eye(4)
+    camera_T_ee[2, 3] = 1.0
+    known = {  # what the page leaves to its reader
+        "rgb": np.full((480, 640, 3), 90, np.uint8),
+        "stamp_ns": 1_700_000_000_000_000_000,
+        "K": np.array([[600.0, 0, 320], [0, 600.0, 240], [0, 0, 1]]),
+        **dict.fromkeys(("k1", "k2", "p1", "p2", "k3"), 0.0),
+        "camera_T_ee": camera_T_ee,
+        "base_T_ee": np.eye(4),
+    }
+    for snippet in snippets("python.md", "python"):
+        for old, new in instead.items():
+            snippet = snippet.replace(old, new)
+        exec(compile(snippet, "python.md", "exec"), known)
+    assert known["actions"].shape == known["chunk"].actions.shape == (16, 7)
+    assert len(known["output"].selections[0].kept) == 154
+    with BagReader(tmp_path / "out" / "episode") as bag:
+        assert {name: topic.count for name, topic in bag.topics.items()} == dict.fromkeys(
+            ("/camera/image_raw", "/camera/camera_info", "/tf", "/instruction"), 12
+        )
 
 
 def test_the_documentation_of_presets_names_parameters_that_exist() -> None:
