@@ -111,7 +111,7 @@ def arguments_of(launch_file: Path) -> set[str]:
     """The keys of ARGUMENTS, without importing launch."""
     for node in ast.parse(launch_file.read_text()).body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "ARGUMENTS":
-            return set(ast.literal_eval(node.value))
+            return {ast.literal_eval(key) for key in node.value.keys}
     raise AssertionError(f"{launch_file} has no ARGUMENTS")
 
 

@@ -25,7 +25,7 @@ REQUIREMENTS = ROOT / "docker" / "ros_venv" / "requirements"
 # Under the NumPy of Ubuntu 24.04, which Jazzy is compiled against.
 FOR_NUMPY_1 = dict(requirement.split("==") for requirement in sourced_numpy("1.26.4"))
 # Imported where they are wanted, with a message where they are missing; `compression` is Python 3.14's backports.zstd.
-OPTIONAL = {"rerun", "simpler_env", "mani_skill2_real2sim", "pynvml", "compression"}
+OPTIONAL = {"ray", "rerun", "simpler_env", "mani_skill2_real2sim", "pynvml", "compression"}
 # rosdep's keys for packages that the images take from PyPI, and ROS's module that is not named as its package
 PYPI_OF_KEY = {"python3-opencv": "opencv-python-headless", "python3-pil": "pillow", "python3-yaml": "pyyaml"}
 ROS_OF_MODULE = {"tf2_ros": "tf2_ros_py"}
