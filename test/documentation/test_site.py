@@ -33,10 +33,23 @@ def test_every_page_is_in_the_navigation(site: Path) -> None:
     assert pages <= navigation | {"index.html"}
 
 
-def test_pages_of_the_api_hold_signatures_and_docstrings(site: Path) -> None:
-    page = (site / "api" / "runtime.html").read_text()
-    assert "sqap_vla.runtime.controller.ChunkController" in page
-    assert "Plays the newest chunk" in page
+@pytest.mark.parametrize(
+    ("page", "name", "argument", "words"),
+    [
+        ("runtime", "sqap_vla.runtime.controller.ChunkController", "", "Plays the newest chunk"),
+        ("evaluation", "sqap_vla.evaluation.bag.BagReader", "topics", "An open bag"),
+        ("nodes", "sqap_vla.nodes.conversions.camera_from_info", "rectified", "Intrinsics of the image"),
+        ("nodes", "sqap_vla.nodes.policy.PolicyNode", "", "Raises ParameterError"),
+    ],
+)
+def test_pages_of_the_api_hold_signatures_and_docstrings(
+    site: Path, page: str, name: str, argument: str, words: str
+) -> None:
+    text = (site / "api" / f"{page}.html").read_text()
+    assert f'id="{name}"' in text
+    entry = re.sub(r"<[^>]+>", "", text.split(f'id="{name}"')[1][:8000])
+    assert argument in entry
+    assert words in entry
 
 
 def small_site(tmp_path: Path, text: str) -> Path:

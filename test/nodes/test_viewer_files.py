@@ -9,6 +9,7 @@ from pathlib import Path
 import yaml
 
 from sqap_vla.nodes.chunk_output import SCALARS
+from sqap_vla.nodes.parameter_files import read_parameter_file
 from sqap_vla.nodes.policy_parameters import PolicyParameters
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -50,6 +51,14 @@ def test_rviz_displays_show_published_topics_of_their_type() -> None:
     shown = {display["Topic"]["Value"]: RVIZ_TYPES[display["Class"]] for display in displays if "Topic" in display}
     assert set(shown) == {"/policy/debug/overlay", "/policy/target_pose", "/policy/dry_run/target_pose"}
     assert shown.items() <= published().items()
+
+
+def test_the_viewers_stand_in_the_presets_base_frame() -> None:
+    rviz = yaml.safe_load((ROOT / "config" / "sqap_vla.rviz").read_text())["Visualization Manager"]
+    frames = {rviz["Global Options"]["Fixed Frame"]} | {panel["followTf"] for panel in panels("3D")}
+    presets = ("google_robot", "widowx", "tabletop")
+    bases = {read_parameter_file(ROOT / "config" / f"{name}.yaml", "policy")["base_frame"] for name in presets}
+    assert frames == bases
 
 
 def test_foxglove_panels_show_published_topics_of_their_type() -> None:

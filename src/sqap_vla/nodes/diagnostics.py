@@ -61,6 +61,8 @@ class DiagnosticsParameters:
 
 
 class DiagnosticsNode(LifecycleNode):
+    """Watches ~/status of policy and loader, by their names in its own namespace."""
+
     def __init__(self, **kwargs) -> None:
         super().__init__("diagnostics", **kwargs)
         refuse_impossible_transitions(self)

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The tabletop's arm in Gazebo: the policy's twist becomes joint targets, Gazebo's joint states become transforms.
 
-In: joint_states (from Gazebo), command/twist, command/gripper. Out: arm/<joint>/position (Float64, rad or m, for
-Gazebo's position controllers); TF base_link -> gripper_tcp and, static, base_link -> camera_optical_frame.
+In: joint_states (from Gazebo), command/twist, command/gripper. Out: arm/JOINT/position of each joint (Float64, rad or
+m, for Gazebo's position controllers); TF base_link -> gripper_tcp and, static, base_link -> camera_optical_frame.
 
 Without a fresh twist the arm holds the pose it was last sent to. Without joint states nothing is sent.
 """
@@ -48,6 +48,8 @@ class GazeboArmParameters:
 
 
 class GazeboArm(Node):
+    """Moves the arm once per joint state. Raises ParameterError where a parameter has a wrong type or value."""
+
     def __init__(self, **kwargs) -> None:
         super().__init__("gazebo_arm", **kwargs)
         self._settings = declare(self, GazeboArmParameters)

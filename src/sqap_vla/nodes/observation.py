@@ -41,6 +41,8 @@ class Frames:
 
 @dataclass(frozen=True)
 class BuiltObservation:
+    """An observation, and why parts of it are missing."""
+
     observation: Observation
     warnings: tuple[InputError, ...] = field(default=())
 

@@ -37,7 +37,7 @@ OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.E
 
 
 class PolicyNode(LifecycleNode):
-    """Raises ParameterError where a parameter has a wrong type or value."""
+    """The node `policy`. Raises ParameterError where a parameter has a wrong type or value."""
 
     def __init__(self, **kwargs) -> None:
         super().__init__("policy", **kwargs)
