@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import os
 import signal
 import traceback
 from collections.abc import Callable, Iterator
@@ -114,6 +115,8 @@ def run_node(make_node: Callable[[], Node], args: list[str] | None = None) -> in
     ignore_impossible_clock(node)
     executor = SingleThreadedExecutor()
     executor.add_node(node)
+    if isinstance(node, LifecycleNode):
+        node.get_logger().info(f"is there, unconfigured (process {os.getpid()})")
     try:
         while rclpy.ok() and not stop_requested():
             executor.spin_once(timeout_sec=0.2)
@@ -126,10 +129,7 @@ def run_node(make_node: Callable[[], Node], args: list[str] | None = None) -> in
         executor.remove_node(node)
         node.destroy_node()
         rclpy.try_shutdown()
-        for number in (
-            signal.SIGINT,
-            signal.SIGTERM,
-        ):  # Python restores the default while it ends: a late one would kill
-            signal.signal(number, signal.SIG_IGN)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)  # Python restores the default while it ends: a late one would kill
         gc.freeze()  # else Python, ending, searches torch for garbage: 0.6 s of CPU time
     return 0
