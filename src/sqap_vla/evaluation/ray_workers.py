@@ -29,15 +29,21 @@ def ray_episodes(question: Evaluation, seeds: Sequence[int], workers: int) -> It
     try:
         runner = ray.remote(num_cpus=1)(EpisodeRunner)
         idle = [runner.remote(question) for _ in range(min(workers, len(seeds)))]
-        left, running = list(reversed(seeds)), {}
-        while left or running:
-            while left and idle:
+        left, running, death = list(reversed(seeds)), {}, None
+        while running or (left and death is None):
+            while left and idle and death is None:
                 actor = idle.pop()
                 running[actor.run.remote(left.pop())] = actor
             (done, *_), _ = ray.wait(list(running))
-            idle.append(running.pop(done))
-            yield ray.get(done)
-    except ray.exceptions.RayActorError as error:
-        raise RuntimeError(f"a Ray worker has died; finished episodes stay, start again: {error}") from error
+            actor = running.pop(done)
+            try:
+                result = ray.get(done)
+            except ray.exceptions.RayActorError as error:
+                death = error  # the others finish what they are at, and then it ends
+                continue
+            idle.append(actor)
+            yield result
+        if death is not None:
+            raise RuntimeError(f"a Ray worker has died; finished episodes stay, start again: {death}") from death
     finally:
         ray.shutdown()
