@@ -31,7 +31,6 @@ os.environ.setdefault("ROS_DOMAIN_ID", "97")
 os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
 
 import rclpy
-from ament_index_python.packages import get_package_share_directory
 from geometry_msgs.msg import TwistStamped
 from policy_client import ACTIVATE, CONFIGURE, PARAMETERS, Robot, policy_process, velocity
 from rclpy.node import Node
@@ -119,10 +118,9 @@ def soak(minutes: float) -> dict[str, object]:
     node.create_subscription(
         String, "tabletop/episode", lambda msg: episode.update(json.loads(msg.data)), qos.latched()
     )
-    config = Path(get_package_share_directory("sqap_vla")) / "config" / "tabletop.yaml"
     with tempfile.TemporaryDirectory() as out, ExitStack() as stack:
         asked = Namespace(out=Path(out), instruction="", family="any", seed=0, method="sqap")
-        nodes = start_nodes(stack, asked, config, node)
+        nodes = start_nodes(stack, asked, node)
         growth = Growth({process.name: process for process in nodes})
         watch(node, minutes, growth, lambda: all(process.alive for process in nodes))
         statuses = {process.name: process.stop() for process in reversed(nodes)}

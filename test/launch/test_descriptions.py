@@ -32,7 +32,7 @@ NEEDED = {
     "policy": {},
     "sim": {},
     "replay": {"bag": "/bags/one", "checkpoint": "/models/a"},
-    "simpler": {"socket": "/tmp/a_socket"},
+    "simpler": {"socket": "/run/simpler/socket"},
     "gazebo": {},
 }
 SHARE = Path(get_package_share_directory("sqap_vla"))
@@ -53,8 +53,7 @@ POLICY = ["diagnostics_node", "model_loader_node", "policy_node"]
 
 
 def description(name: str, context: LaunchContext) -> LaunchDescription:
-    file = f"{get_package_share_directory('sqap_vla')}/launch/{name}.launch.py"
-    return PythonLaunchDescriptionSource(file).get_launch_description(context)
+    return PythonLaunchDescriptionSource(str(SHARE / "launch" / f"{name}.launch.py")).get_launch_description(context)
 
 
 def declared(name: str) -> dict[str, DeclareLaunchArgument]:

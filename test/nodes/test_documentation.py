@@ -4,6 +4,7 @@
 
 import dataclasses
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -88,10 +89,19 @@ def test_python_of_the_documentation_can_be_read(page: str) -> None:
         compile(snippet, page, "exec")
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """A network as small as the package's is slower on two that others use, too."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("one_thread")
 def test_the_page_about_python_does_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Snippet by snippet, with the policy of the package for the 7B one, and on a CPU."""
     monkeypatch.chdir(tmp_path)
-    torch.set_num_threads(1)  # a network as small as this one is slower on two that others use, too
     policy = str(SHIPPED_POLICY)
     instead = {
         'device="cuda", dtype=torch.bfloat16': 'device="cpu", dtype=torch.float32',

@@ -8,8 +8,6 @@ kept, and a report of how fast it was, stay in --out.
 
 from __future__ import annotations
 
-import os
-import random
 import sys
 import time
 from argparse import Namespace
@@ -17,7 +15,6 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import rclpy
-from ament_index_python.packages import get_package_share_directory
 from lifecycle_msgs.msg import Transition
 
 from sqap_vla.evaluation.recorder import ReplayRecorder
@@ -28,6 +25,7 @@ from sqap_vla.nodes.node_process import NodeProcess
 from sqap_vla.nodes.parameter_files import build, read_parameter_file
 from sqap_vla.nodes.policy_parameters import PolicyParameters
 from sqap_vla.nodes.spinning import spin_until
+from sqap_vla.nodes.tabletop_loop import CONFIG, keep_to_this_machine, start_loop, start_node
 from sqap_vla.runtime.method import make_method
 from sqap_vla.training.shipped import SHIPPED_POLICY
 
@@ -37,15 +35,12 @@ NOTE = "CogACT-Mini, trained on the tabletop's four tasks; it does not succeed e
 
 def run(args: Namespace) -> int:
     """Runs for args.seconds or until Ctrl-C. Returns the exit status: 0 where chunks came and every node ended well."""
-    # A domain and a range of its own: the demo must never command somebody's robot.
-    os.environ.setdefault("ROS_DOMAIN_ID", str(random.SystemRandom().randint(1, 100)))
-    os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    keep_to_this_machine()
     out: Path = args.out
-    config = Path(get_package_share_directory("sqap_vla")) / "config" / "tabletop.yaml"
     policy = build(
         PolicyParameters,
-        read_parameter_file(config, "policy") | {"method": args.method, "seed": args.seed},
-        str(config),
+        read_parameter_file(CONFIG, "policy") | {"method": args.method, "seed": args.seed},
+        str(CONFIG),
     )
     info = RunInfo(
         bag="the built-in tabletop",
@@ -67,7 +62,7 @@ def run(args: Namespace) -> int:
             recorder = stack.enter_context(ReplayRecorder(out, info))
             watch = Watch(recorder)
             stack.callback(watch.destroy_node)
-            nodes = start_nodes(stack, args, config, watch)
+            nodes = start_nodes(stack, args, watch)
             try:
                 follow(watch, nodes, screen, args.seconds)
             except KeyboardInterrupt:
@@ -87,31 +82,18 @@ def run(args: Namespace) -> int:
     return 0 if summary["frames"] and not bad else 1
 
 
-def start_nodes(stack: ExitStack, args: Namespace, config: Path, watch: Watch) -> list[NodeProcess]:
-    """The four nodes, in the order in which they depend on each other. Raises NodeFailed."""
+def start_nodes(stack: ExitStack, args: Namespace, watch: Watch) -> list[NodeProcess]:
+    """The four nodes, active. Raises NodeFailed."""
     out: Path = args.out
-
-    def start(name: str, parameters: dict, **options) -> NodeProcess:
-        return stack.enter_context(
-            NodeProcess(name, name, parameters, log=out / f"{name}.log", files=[config], **options)
-        )
-
-    tabletop = start(
-        "tabletop",
-        {"instruction": args.instruction, "family": args.family, "seed": args.seed},
-        remap={"command/twist": "policy/twist", "command/gripper": "policy/gripper"},
+    tabletop, loader, policy = start_loop(
+        stack,
+        out,
+        make_method(args.method),
+        tabletop={"instruction": args.instruction, "family": args.family, "seed": args.seed},
+        loader={"checkpoint": str(SHIPPED_POLICY), "artifact_dir": str(out / "model" / "artifact")},
+        policy={"method": args.method, "seed": args.seed},
     )
-    recipe = make_method(args.method).recipe
-    loader = start(
-        "model_loader",
-        {
-            "checkpoint": str(SHIPPED_POLICY),
-            "artifact_dir": str(out / "model" / "artifact"),
-            "precision": recipe.policy.precision.value if recipe else "bf16",
-        },
-    )
-    policy = start("policy", {"method": args.method, "seed": args.seed, "dry_run": False, "tf_timeout_s": 0.1})
-    diagnostics = start("diagnostics", {})
+    diagnostics = start_node(stack, out, "diagnostics", {})
     configure, activate = Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE
     loader.transition(watch, configure, activate)
     policy.transition(watch, configure, activate)

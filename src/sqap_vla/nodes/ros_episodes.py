@@ -9,8 +9,6 @@ episodes, so that none begins with what was seen in the one before.
 
 from __future__ import annotations
 
-import os
-import random
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -19,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import rclpy
-from ament_index_python.packages import get_package_share_directory
 from lifecycle_msgs.msg import Transition
 
 from sqap_vla.evaluation.closed_loop import EpisodeResult
@@ -28,6 +25,7 @@ from sqap_vla.nodes.episode_watch import EpisodeWatch
 from sqap_vla.nodes.lifecycle_client import LifecycleClient
 from sqap_vla.nodes.method_parameters import PARAMETER_NAMES
 from sqap_vla.nodes.node_process import NodeFailed, NodeProcess
+from sqap_vla.nodes.tabletop_loop import keep_to_this_machine, start_loop
 from sqap_vla.runtime.method import make_method
 from sqap_vla.runtime.methods.registry import common_options
 
@@ -41,8 +39,7 @@ def ros_episodes(question: Evaluation, seeds: Sequence[int], workers: int) -> It
         raise ValueError(f"{workers} workers with --ros; latency counts there, so episodes run one at a time")
     if not seeds:
         return
-    os.environ.setdefault("ROS_DOMAIN_ID", str(random.SystemRandom().randint(1, 100)))
-    os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    keep_to_this_machine()
     rclpy.init(signal_handler_options=rclpy.SignalHandlerOptions.NO)
     try:
         with ExitStack() as stack:
@@ -71,45 +68,25 @@ def _change(client: LifecycleClient, transition: int) -> None:
 
 def _start(stack: ExitStack, question: Evaluation, logs: Path) -> list[NodeProcess]:
     """Tabletop, loader and policy, unconfigured."""
-    config = Path(get_package_share_directory("sqap_vla")) / "config" / "tabletop.yaml"
-
-    def start(name: str, parameters: dict[str, Any], **options: Any) -> NodeProcess:
-        log = logs / f"{name}.log"
-        return stack.enter_context(NodeProcess(name, name, parameters, log=log, files=[config], **options))
-
-    tabletop = start(
-        "tabletop",
-        {
+    options = question.options
+    said = {"instruction_topic": "~/unheard", "instruction": question.instruction} if question.instruction else {}
+    return start_loop(
+        stack,
+        logs,
+        make_method(question.method, **options),
+        tabletop={
             "family": question.task,
             "scenario": question.scenario,
             "auto_reset": False,
             "max_steps": question.max_steps or 0,
         },
-        remap={"command/twist": "policy/twist", "command/gripper": "policy/gripper"},
-    )
-    recipe = make_method(question.method, **question.options).recipe
-    loader = start(
-        "model_loader",
-        {
+        loader={
             "checkpoint": question.checkpoint,
             "artifact_dir": str(logs / "artifact"),
-            **_parameters({name: value for name, value in question.options.items() if name in common_options()}),
-            "precision": recipe.policy.precision.value if recipe else "bf16",
+            **_parameters({name: value for name, value in options.items() if name in common_options()}),
         },
+        policy={"method": question.method, "cfg_scale": question.cfg_scale, **_parameters(options), **said},
     )
-    said = {"instruction_topic": "~/unheard", "instruction": question.instruction} if question.instruction else {}
-    policy = start(
-        "policy",
-        {
-            "method": question.method,
-            "cfg_scale": question.cfg_scale,
-            "dry_run": False,
-            "tf_timeout_s": 0.1,
-            **_parameters(question.options),
-            **said,
-        },
-    )
-    return [tabletop, loader, policy]
 
 
 def _parameters(options: dict[str, Any]) -> dict[str, Any]:
