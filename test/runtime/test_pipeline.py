@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from sqap_vla.cogact.checkpoint import load_checkpoint
 from sqap_vla.cogact.model import CogAct
-from sqap_vla.cogact.preprocess import resize
 from sqap_vla.cogact.random_checkpoint import write_random_checkpoint
 from sqap_vla.quantization.policy import preset
 from sqap_vla.quantization.quantize import quantize_model
@@ -43,23 +42,38 @@ def quantized(directory: Path) -> CogAct:
     return model
 
 
-def frame(seed: int = 0, prompt: int = 9, ring: int = 100) -> Frame:
+@dataclass(frozen=True)
+class Row:
+    """A row of a batch with its picture."""
+
+    picture: np.ndarray
+    rest: Frame
+
+    def change(self, **values) -> Row:
+        return replace(self, picture=values.pop("picture", self.picture), rest=replace(self.rest, **values))
+
+
+def frame(seed: int = 0, prompt: int = 9, ring: int = 100) -> Row:
     random = np.random.default_rng(seed)
     mask = np.zeros(256, bool)
     mask[ring : ring + 5] = True
     picture = random.integers(0, 256, (224, 224, 3), dtype=np.uint8)
     ids = [1, *random.integers(4, 100, prompt - 1).tolist()]
-    return Frame(picture, ids, mask, seed, torch.randn(16, 7, generator=torch.Generator().manual_seed(seed)))
+    noise = torch.randn(16, 7, generator=torch.Generator().manual_seed(seed))
+    return Row(picture, Frame(ids, mask, seed, noise))
 
 
-def run(pipeline: Pipeline, *frames: Frame, pruned: bool = True) -> Result:
-    pipeline.upload(frames, pruned)
+@torch.inference_mode()
+def run(pipeline: Pipeline, *rows: Row, pruned: bool = True) -> Result:
+    pipeline.upload_pictures([row.picture for row in rows])
     pipeline.vision()
+    pipeline.upload([row.rest for row in rows], pruned)
     pipeline.llm()
     pipeline.head()
     return pipeline.download()
 
 
+@torch.inference_mode()
 def pipeline(model: CogAct, name: str = "sqap", batch: int = 1, length_step: int = 1) -> Pipeline:
     return Pipeline(model, make_method(name), batch, STEPS, 1.5, length_step)
 
@@ -71,22 +85,50 @@ def kept(result: Result) -> list[list[int]]:
 @pytest.mark.parametrize("name", ["dense", "random", "fastv", "efficientvla", "sqap"])
 def test_nothing_of_an_earlier_frame_stays(model, name):
     used = pipeline(model, name)
-    frames = [frame(0), frame(1), frame(2, prompt=14), frame(0)]
-    for each in frames:
-        result, fresh = run(used, each), run(pipeline(model, name), each)
+    steps = [(frame(0), True), (frame(1), True), (frame(2, prompt=14), False), (frame(3), True), (frame(0), False)]
+    for each, pruned in steps:  # a longer and a shorter prompt, with and without pruning
+        result, fresh = run(used, each, pruned=pruned), run(pipeline(model, name), each, pruned=pruned)
         np.testing.assert_array_equal(result.samples, fresh.samples)
         assert kept(result) == kept(fresh) and result.computed == fresh.computed
 
 
+def test_nothing_of_a_longer_prompt_stays_in_the_padding(model):
+    """Scales of a whole tensor would see it, attention does not."""
+    used = pipeline(model, length_step=32)
+    run(used, frame(0, prompt=40))
+    run(used, frame(1, prompt=9))
+    assert not used._text.device["ids"][:, 9:32].any()
+
+
+def test_prompts_are_uploaded_when_they_change(model, monkeypatch):
+    used, sent = pipeline(model), []
+    upload = used._text.upload
+    monkeypatch.setattr(used._text, "upload", lambda: (sent.append(1), upload()))
+    first = run(used, frame(0)).samples
+    run(used, frame(1).change(ids=frame(0).rest.ids))
+    assert len(sent) == 1
+    run(used, frame(0, prompt=14))
+    assert len(sent) == 2
+    with pytest.raises(ValueError, match="token ids reach"):
+        used.upload([frame(0).change(ids=[1, 999]).rest], pruned=True)
+    np.testing.assert_array_equal(run(used, frame(0)).samples, first)
+    assert len(sent) == 3
+
+
 @pytest.mark.parametrize(
     "change",
-    [{"picture": frame(5).picture}, {"ids": frame(5).ids}, {"noise": frame(5).noise}, {"ring": frame(0, ring=7).ring}],
+    [
+        {"picture": frame(5).picture},
+        {"ids": frame(5).rest.ids},
+        {"noise": frame(5).rest.noise},
+        {"ring": frame(0, ring=7).rest.ring},
+    ],
     ids=lambda change: next(iter(change)),
 )
 def test_every_input_reaches_the_samples(model, change):
     used = pipeline(model)
     before = run(used, frame()).samples
-    assert not np.array_equal(run(used, replace(frame(), **change)).samples, before)
+    assert not np.array_equal(run(used, frame().change(**change)).samples, before)
     np.testing.assert_array_equal(run(used, frame()).samples, before)
 
 
@@ -141,7 +183,8 @@ def test_the_stages_ask_the_device_nothing(model, quantized, name, integers):
         name = "fastv"  # which reduces float weights only
     used = pipeline(quantized if integers else model, name, length_step=32)
     run(used, frame())  # tables are made and uploaded
-    used.upload([frame(1)], pruned=True)
+    with torch.inference_mode():
+        used.upload([frame(1).rest], pruned=True)
     with torch.inference_mode(), AsksNothing():
         used._run_vision()
         used._run_llm(32, name != "dense")
@@ -156,17 +199,10 @@ def test_that_check_finds_a_question():
 
 
 def test_frames_must_be_as_many_as_rows_and_prompts_fit(model):
+    row = frame()
     with pytest.raises(ValueError, match="2 frames for a batch of 1"):
-        pipeline(model).upload([frame(), frame()], pruned=False)
+        pipeline(model).upload([row.rest, row.rest], pruned=False)
+    with pytest.raises(ValueError, match="2 frames for a batch of 1"):
+        pipeline(model).upload_pictures([row.picture, row.picture])
     with pytest.raises(ValueError, match="there is room for 2048"):
-        pipeline(model).upload([frame(prompt=2049)], pruned=False)
-
-
-def test_pictures_of_a_cameras_own_size_are_resized_on_the_device(model):
-    """Rows of a batch may come in either form, and the camera may change its size."""
-    used, random = pipeline(model, "dense", batch=2), np.random.default_rng(0)
-    for shape in ((480, 640, 3), (240, 320, 3)):
-        cameras = [replace(frame(seed), picture=random.integers(0, 256, shape, dtype=np.uint8)) for seed in range(2)]
-        small = [replace(each, picture=resize(each.picture)) for each in cameras]
-        mixed = run(used, cameras[0], small[1], pruned=False)
-        assert np.array_equal(mixed.samples, run(used, *small, pruned=False).samples)
+        pipeline(model).upload([frame(prompt=2049).rest], pruned=False)

@@ -16,6 +16,7 @@ from __future__ import annotations
 import functools
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -25,10 +26,7 @@ _SUPPORT = 2.0  # of the bicubic kernel, in input pixels where nothing shrinks
 
 def resize_pictures(pictures: Tensor, size: int) -> Tensor:
     """uint8 [B, H, W, C] -> uint8 [B, size, size, C]. Raises ValueError for a picture that is not `resizable`."""
-    height, width = pictures.shape[1:3]
-    if not resizable(height, width, size):
-        raise ValueError(f"a picture of {width}x{height} to {size}; it must be wider than high, and shrink")
-    return _resize_axis(_resize_axis(pictures, size, 2), size, 1)
+    return _resizer(*pictures.shape[1:3], size, pictures.device)(pictures)
 
 
 def resizable(height: int, width: int, size: int) -> bool:
@@ -36,40 +34,53 @@ def resizable(height: int, width: int, size: int) -> bool:
     return size <= height < width or height == width == size
 
 
-def _resize_axis(pictures: Tensor, size: int, axis: int) -> Tensor:
-    length = pictures.shape[axis]
-    if length == size:
+class Resizer:
+    """Resizes pictures of one size. Its tables stay where they are as long as it lives, as a CUDA graph needs. Raises
+    ValueError for a size that is not `resizable`."""
+
+    def __init__(self, height: int, width: int, size: int, device: torch.device) -> None:
+        if not resizable(height, width, size):
+            raise ValueError(f"a picture of {width}x{height} to {size}; it must be wider than high, and shrink")
+        self._columns, self._rows = (_taps(length, size, device) for length in (width, height))
+
+    def __call__(self, pictures: Tensor) -> Tensor:
+        """uint8 [B, H, W, C] of that size, on that device -> uint8 [B, size, size, C]."""
+        return _resize_axis(_resize_axis(pictures, 2, self._columns), 1, self._rows)
+
+
+_resizer = functools.lru_cache(maxsize=8)(Resizer)
+
+
+def _resize_axis(pictures: Tensor, axis: int, taps: tuple[Tensor, Tensor]) -> Tensor:
+    index, weights = taps  # [size, taps]
+    if pictures.shape[axis] == len(index):
         return pictures
-    index, weights = _taps(length, size, pictures.device)
-    taps = index.shape[1]
-    gathered = pictures.index_select(axis, index.flatten()).unflatten(axis, (size, taps)).to(torch.int32)
-    weights = weights.view(*[1] * axis, size, taps, *[1] * (pictures.dim() - 1 - axis))
+    gathered = pictures.index_select(axis, index.flatten()).unflatten(axis, index.shape)
+    weights = weights.view(*[1] * axis, *weights.shape, *[1] * (pictures.dim() - 1 - axis))
     # Weights sum to 2^22 and their magnitudes to less than twice that: 255 times it fits 32 bits, as in Pillow.
     sums = (gathered * weights).sum(dim=axis + 1, dtype=torch.int32)
     return ((sums + (1 << (_FRACTION_BITS - 1))) >> _FRACTION_BITS).clamp_(0, 255).to(torch.uint8)
 
 
-@functools.lru_cache(maxsize=32)
 def _taps(length: int, size: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Which input pixels each output pixel is made of, int64 [size, taps], and how much of each, int32 [size, taps]."""
     scale = length / size
     widened = max(scale, 1.0)
     support = _SUPPORT * widened
     taps = math.ceil(support) * 2 + 1
-    index = torch.zeros(size, taps, dtype=torch.int64)
-    weights = torch.zeros(size, taps, dtype=torch.int32)
+    index = np.zeros((size, taps), np.int64)
+    weights = np.zeros((size, taps), np.int32)
     for output in range(size):
         centre = (output + 0.5) * scale
         first = max(int(centre - support + 0.5), 0)
         last = min(int(centre + support + 0.5), length)
         shares = [_bicubic((pixel - centre + 0.5) * (1.0 / widened)) for pixel in range(first, last)]
         total = sum(shares)
-        for tap, share in enumerate(shares):
-            index[output, tap] = first + tap
-            scaled = share / total * (1 << _FRACTION_BITS)
-            weights[output, tap] = int(scaled - 0.5) if scaled < 0 else int(scaled + 0.5)
+        scaled = [share / total * (1 << _FRACTION_BITS) for share in shares]
+        index[output, : len(shares)] = range(first, last)
+        weights[output, : len(shares)] = [int(value - 0.5) if value < 0 else int(value + 0.5) for value in scaled]
     with torch.inference_mode(False):
-        return index.to(device), weights.to(device)
+        return torch.from_numpy(index).to(device), torch.from_numpy(weights).to(device)
 
 
 def _bicubic(x: float) -> float:

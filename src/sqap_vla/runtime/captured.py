@@ -17,20 +17,34 @@ import torch
 WARM_UP_RUNS = 3  # kernels are chosen, compiled and their tables uploaded before the capture
 
 
-def cuda_marks() -> tuple[Callable[[], Any], Callable[[Any, Any], float]]:
-    """For StageTimer: events on the current stream, and the milliseconds between two that were reached."""
+class CudaMarks:
+    """For StageTimer: events on the current stream, and the milliseconds between two that were reached. They are made
+    once: after `restart` the same ones are used again, so the times before must have been read by then.
+    """
 
-    def record() -> torch.cuda.Event:
-        event = torch.cuda.Event(enable_timing=True)
+    def __init__(self, make: Callable[[], Any] = lambda: torch.cuda.Event(enable_timing=True)) -> None:
+        self._make, self._events, self._used = make, [], 0
+
+    def restart(self) -> None:
+        self._used = 0
+
+    def record(self) -> Any:
+        if self._used == len(self._events):
+            self._events.append(self._make())
+        event = self._events[self._used]
+        self._used += 1
         event.record()
         return event
 
-    return record, lambda earlier, later: earlier.elapsed_time(later)
+    @staticmethod
+    def elapsed_ms(earlier: Any, later: Any) -> float:
+        return earlier.elapsed_time(later)
 
 
 class CapturedStep:
     """run: the step. device: the CUDA device of its tensors; None runs it as it is. pool: memory that the graphs of one
-    pipeline share, which are replayed one after another (torch.cuda.graph_pool_handle()).
+    pipeline share, which are replayed one after another (torch.cuda.graph_pool_handle()); None: memory of its own, which
+    goes with it.
     """
 
     def __init__(self, run: Callable[[], None], device: torch.device | None, pool: object | None = None) -> None:

@@ -9,6 +9,7 @@ tokens looks at the frames before as well, as far back as the last reset (frame_
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import time
 from collections.abc import Sequence
@@ -25,14 +26,14 @@ from sqap_vla.pruning.ring import Ring, ring_from_geometry
 from sqap_vla.quantization.joined import join_layers
 from sqap_vla.quantization.linear import QuantizedLinear
 from sqap_vla.quantization.quantizer import Granularity
-from sqap_vla.runtime.captured import cuda_marks
+from sqap_vla.runtime.captured import CudaMarks
 from sqap_vla.runtime.frame_memory import FrameMemory
 from sqap_vla.runtime.methods.base import Method
 from sqap_vla.runtime.pipeline import Frame, Pipeline
 from sqap_vla.runtime.timing import StageTimer
 from sqap_vla.runtime.types import ACTION_DIM, CHUNK_STEPS, ActionChunk, Observation, StageTimes
 
-STAGES = ("preprocess", "vision", "llm", "head")
+PROMPTS_KEPT = 64
 
 
 class Engine:
@@ -64,10 +65,15 @@ class Engine:
         self._captured = captured
         self._padding: int | None = 1 if _shares_scales_between_tokens(model) else None
         self._pipelines: dict[int, Pipeline] = {}
-        self._prompt: tuple[str, list[int]] = ("", [])
+        self._encode = functools.lru_cache(maxsize=PROMPTS_KEPT)(tokenizer.encode)  # instructions change rarely
+        self._noise = torch.Generator()
+        self._ee_points_m = np.array(method.ee_points_m)
         self._memory: FrameMemory | None = None
         if method.reuse is not None:
             self._memory = FrameMemory(method.reuse, model.config.decoder.num_layers, method.max_frame_gap_s)
+        on_cuda = model.device.type == "cuda"
+        self._marks = CudaMarks() if on_cuda else None
+        self._resizes_on_device = on_cuda and self._memory is None  # which compares pictures on the host
 
     def reset(self) -> None:
         """A new episode: nothing is taken from the frames before. May be called while an inference runs."""
@@ -96,25 +102,31 @@ class Engine:
             groups.setdefault(self.method.prunes(ring), []).append(index)
         chunks: dict[int, ActionChunk] = {}
         for indices in groups.values():
-            chunks |= zip(indices, self._run([observations[index] for index in indices]), strict=True)
+            together = self._run([observations[index] for index in indices], [rings[index] for index in indices])
+            chunks |= zip(indices, together, strict=True)
         return [chunks[index] for index in range(len(observations))]
 
     @torch.inference_mode()
-    def _run(self, observations: Sequence[Observation]) -> list[ActionChunk]:
-        """One batch, all of it pruned or none."""
-        timer, started_s = StageTimer(*self._marks()), time.perf_counter()
+    def _run(self, observations: Sequence[Observation], rings: Sequence[Ring] | None = None) -> list[ActionChunk]:
+        """One batch, all of it pruned or none. rings: where they are known already."""
+        timer, started_s = self._timer(), time.perf_counter()
         pipeline = self._pipeline(len(observations))
-        rings = [self._ring(observation) for observation in observations]
-        frames = [self._frame(observation, ring) for observation, ring in zip(observations, rings, strict=True)]
-        pipeline.upload(frames, self.method.prunes(rings[0]))
+        prompts = [self._encode(observation.instruction) for observation in observations]
+        pictures = [self._picture(observation.rgb) for observation in observations]
+        pipeline.upload_pictures(pictures)
         timer.mark("preprocess")
         pipeline.vision()
         timer.mark("vision")
+        if rings is None:  # on CUDA the device sees meanwhile
+            rings = [self._ring(observation) for observation in observations]
+        rows = zip(observations, prompts, rings, strict=True)
+        pipeline.upload([self._frame(*row) for row in rows], self.method.prunes(rings[0]))
+        timer.mark("preprocess")
         if self._memory is None:
             pipeline.llm()
         else:
-            (observation,), (frame,) = observations, frames
-            reuse = self._memory.begin(observation.instruction, observation.stamp_ns, frame.picture)
+            (observation,), (picture,) = observations, pictures
+            reuse = self._memory.begin(observation.instruction, observation.stamp_ns, picture)
             pipeline.llm(reuse)
             self._memory.end(reuse)
         timer.mark("llm")
@@ -122,7 +134,7 @@ class Engine:
         timer.mark("head")
         result = pipeline.download()
         total_ms = 1e3 * (time.perf_counter() - started_s)
-        times = StageTimes(**{f"{stage}_ms": timer.stage_ms(stage) for stage in STAGES}, total_ms=total_ms)
+        times = StageTimes(**{f"{stage}_ms": ms for stage, ms in timer.stages_ms().items()}, total_ms=total_ms)
         rows = zip(observations, rings, result.samples, result.selections, strict=True)
         return [
             ActionChunk(
@@ -151,9 +163,8 @@ class Engine:
 
     @torch.inference_mode()
     def _warm_up_pruned(self, observation: Observation) -> None:
-        pipeline = self._pipeline(1)
-        pipeline.upload([self._frame(observation, self._ring(observation))], pruned=True)
-        pipeline.vision()
+        pipeline, ids = self._pipeline(1), self._encode(observation.instruction)
+        pipeline.upload([self._frame(observation, ids, self._ring(observation))], pruned=True)
         pipeline.llm()
 
     def _pipeline(self, batch: int) -> Pipeline:
@@ -163,33 +174,30 @@ class Engine:
             )
         return self._pipelines[batch]
 
-    def _marks(self) -> tuple:
-        return cuda_marks() if self.model.device.type == "cuda" else ()
+    def _timer(self) -> StageTimer:
+        if self._marks is None:
+            return StageTimer()
+        self._marks.restart()
+        return StageTimer(self._marks.record, self._marks.elapsed_ms)
 
-    def _frame(self, observation: Observation, ring: Ring) -> Frame:
-        seed = self._frame_seed(observation.stamp_ns)
-        noise = torch.randn(CHUNK_STEPS, ACTION_DIM, generator=torch.Generator().manual_seed(seed))
-        ids = self._input_ids(observation.instruction)
-        rgb = observation.rgb
+    def _picture(self, rgb: np.ndarray) -> np.ndarray:
         check_rgb(rgb)  # a frame that is resized on the device as well
-        on_device = self.model.device.type == "cuda" and self._memory is None  # which compares pictures on the host
-        picture = rgb if on_device and resizable(*rgb.shape[:2], IMAGE_SIZE_PX) else resize(rgb)
-        return Frame(picture, ids, ring.mask, seed, noise)
+        return rgb if self._resizes_on_device and resizable(*rgb.shape[:2], IMAGE_SIZE_PX) else resize(rgb)
+
+    def _frame(self, observation: Observation, ids: Sequence[int], ring: Ring) -> Frame:
+        seed = self._frame_seed(observation.stamp_ns)
+        noise = torch.randn(CHUNK_STEPS, ACTION_DIM, generator=self._noise.manual_seed(seed))
+        return Frame(ids, ring.mask, seed, noise)
 
     def _ring(self, observation: Observation) -> Ring:
         method = self.method
         return ring_from_geometry(
             observation.camera,
             observation.camera_T_ee,
-            np.array(method.ee_points_m),
+            self._ee_points_m,
             method.ring_radius_tokens,
             method.budget(),
         )
-
-    def _input_ids(self, instruction: str) -> list[int]:
-        if self._prompt[0] != instruction:  # the instruction changes rarely
-            self._prompt = (instruction, self.tokenizer.encode(instruction))
-        return self._prompt[1]
 
     def _frame_seed(self, stamp_ns: int) -> int:
         digest = hashlib.blake2b(f"{self.seed}:{stamp_ns}".encode(), digest_size=8).digest()

@@ -24,7 +24,7 @@ class StageTimer:
     """Times the stages of one inference, each from the mark before to its own; one timer per inference, one thread.
 
     record: takes a mark. elapsed_ms: the time between two of them. By default the host's clock; for work that is queued
-    on a device, marks that the device takes itself (`cuda_marks` of captured.py), so that timing waits for nothing.
+    on a device, marks that the device takes itself (`CudaMarks` of captured.py), so that timing waits for nothing.
     Then times are to be read after the device is done.
     """
 
@@ -40,13 +40,12 @@ class StageTimer:
         """The end of a stage. A name used again adds up."""
         self._marks.append((stage, self._record()))
 
-    def stage_ms(self, stage: str) -> float:
-        """Time of a finished stage. Raises KeyError that lists the stages timed so far."""
-        timed = [name for name, _ in self._marks[1:]]
-        if stage not in timed:
-            raise KeyError(f"stage {stage!r} was not timed; timed were {', '.join(timed) or 'none'}")
-        pairs = itertools.pairwise(self._marks)
-        return sum(self._elapsed_ms(start, end) for (_, start), (name, end) in pairs if name == stage)
+    def stages_ms(self) -> dict[str, float]:
+        """Time of each finished stage, in the order in which they first ended."""
+        times_ms: dict[str, float] = {}
+        for (_, start), (name, end) in itertools.pairwise(self._marks):
+            times_ms[name] = times_ms.get(name, 0.0) + self._elapsed_ms(start, end)
+        return times_ms
 
     @property
     def total_ms(self) -> float:
