@@ -132,6 +132,20 @@ def test_inside_the_image_the_ring_holds_its_centre_within_radius_and_budget(u, 
     assert ring.mask.sum() == min(whole, budget)
 
 
+@settings(max_examples=50, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 15), st.integers(0, 15)), min_size=1, max_size=4, unique=True),
+    st.integers(0, 6),
+    st.integers(1, 256),
+)
+def test_the_ring_of_several_centres_is_the_nearest_tokens_within_the_radius(centers, radius, budget):
+    distance = [min(max(abs(index % 16 - t_u), abs(index // 16 - t_v)) for t_u, t_v in centers) for index in range(256)]
+    nearest = sorted(range(256), key=lambda index: (distance[index], index))[:budget]
+    expected = [index for index in nearest if distance[index] <= radius]
+    mask = rings._tokens_around(tuple(centers), radius, budget, 16)
+    assert np.flatnonzero(mask).tolist() == sorted(expected)
+
+
 def test_pixel_to_token_at_the_borders():
     assert pixel_to_token((0, 0), 640, 480) == (0, 0)
     assert pixel_to_token((39.999, 30), 640, 480) == (0, 1)

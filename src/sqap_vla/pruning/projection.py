@@ -28,6 +28,7 @@ COEFFICIENT_COUNTS: dict[str, tuple[int, ...]] = {
 }
 MAX_COEFFICIENT = 1e6  # beyond it is no calibration, and products of coefficients would overflow
 MIN_DEPTH_M = 1e-6  # nearer to the camera plane than this counts as behind: the pixel would be rounding error
+_ORIGIN = np.zeros(3)
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +86,8 @@ class CameraModel:
     def max_radius(self) -> float:
         """Distance from the axis on the plane z = 1 at which the distortion first folds; inf if it never
         does."""
+        if not any(self.distortion):
+            return np.inf
         if self.distortion_model == "equidistant":
             # theta_d = theta (1 + k1 theta^2 + ...); its derivative as a polynomial in theta^2
             terms = np.array([1.0, *self.distortion]) * (1, 3, 5, 7, 9)
@@ -97,6 +100,12 @@ class CameraModel:
         slope = (numerator + two_s * numerator.deriv()) * denominator - two_s * numerator * denominator.deriv()
         first = min(_smallest_positive_root(slope), _smallest_positive_root(denominator))
         return float(np.sqrt(first))
+
+    @cached_property
+    def opencv_distortion(self) -> np.ndarray:
+        """D, float64, as long as OpenCV wants it: it takes no list of 1, 2 or 3 coefficients."""
+        least = 4 if self.distortion_model == "equidistant" else 5
+        return np.array(self.distortion + (0.0,) * (least - len(self.distortion)))
 
 
 def _smallest_positive_root(polynomial: Polynomial) -> float:
@@ -125,14 +134,9 @@ def project(camera: CameraModel, points_camera: np.ndarray) -> np.ndarray:
     rows = np.flatnonzero(in_front)[unfolded]
     if len(rows) == 0:
         return pixels
-    on_plane = np.column_stack([rays[unfolded], np.ones(len(rows))])[:, None, :]  # [M, 1, 3]
-    origin = np.zeros(3)
-    if camera.distortion_model == "equidistant":
-        coefficients = np.array(camera.distortion)
-        projected, _ = cv2.fisheye.projectPoints(on_plane, origin, origin, camera.matrix, coefficients)
-    else:
-        padding = (0.0,) * (5 - len(camera.distortion))  # OpenCV takes no list of 1, 2 or 3 coefficients
-        coefficients = np.array(camera.distortion + padding)
-        projected, _ = cv2.projectPoints(on_plane, origin, origin, camera.matrix, coefficients)
+    on_plane = np.ones((len(rows), 1, 3))
+    on_plane[:, 0, :2] = rays[unfolded]
+    project_points = cv2.fisheye.projectPoints if camera.distortion_model == "equidistant" else cv2.projectPoints
+    projected, _ = project_points(on_plane, _ORIGIN, _ORIGIN, camera.matrix, camera.opencv_distortion)
     pixels[rows] = projected[:, 0]
     return pixels

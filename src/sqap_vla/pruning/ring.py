@@ -95,11 +95,9 @@ def ring_from_geometry(
 
 
 def _tokens_around(centers: tuple[tuple[int, int], ...], radius: int, budget: int, grid: int) -> np.ndarray:
-    t_v, t_u = np.divmod(np.arange(grid * grid), grid)
-    offset_u = np.abs(t_u[:, None] - [center[0] for center in centers])  # [N, C]
-    offset_v = np.abs(t_v[:, None] - [center[1] for center in centers])
-    distance = np.maximum(offset_u, offset_v).min(axis=1)  # [N]
-    nearest = np.argsort(distance, kind="stable")[:budget]
-    mask = np.zeros(grid * grid, dtype=bool)
-    mask[nearest] = distance[nearest] <= radius
+    offset = np.abs(np.arange(grid) - np.array(centers)[:, :, None])  # [C, 2, grid], along u and along v
+    distance = np.maximum(offset[:, 1, :, None], offset[:, 0, None, :]).min(axis=0).ravel()  # [N]
+    mask = distance <= radius
+    if np.count_nonzero(mask) > budget:
+        mask[np.argsort(distance, kind="stable")[budget:]] = False
     return mask

@@ -43,8 +43,8 @@ class CudaMarks:
 
 class CapturedStep:
     """run: the step. device: the CUDA device of its tensors; None runs it as it is. pool: memory that the graphs of one
-    pipeline share, which are replayed one after another (torch.cuda.graph_pool_handle()); None: memory of its own, which
-    goes with it.
+    pipeline share, which are replayed one after another (torch.cuda.graph_pool_handle()); None is memory of its own,
+    which goes with it.
     """
 
     def __init__(self, run: Callable[[], None], device: torch.device | None, pool: object | None = None) -> None:

@@ -99,6 +99,7 @@ class Pipeline:
         self._prompts: list[list[int]] = []  # those that `_text` holds
         self._inputs = Transfer(ring | {"noise": (chunk, torch.float32)} | kept, device)
         self._outputs = Transfer({"samples": (chunk, torch.float32)} | kept, device)
+        self._every_token = keep_all(self._visual_tokens, "cpu")
         self._seeds = [0] * batch
         self._drawn: list[TokenSelection] = []  # on the host
         self._visual = torch.zeros(batch, self._visual_tokens, hidden_size, dtype=model.dtype, device=device)
@@ -154,7 +155,8 @@ class Pipeline:
     def download(self) -> Result:
         host = self._outputs.download()
         if not self._pruned:
-            selections = [keep_all(self._visual_tokens, "cpu") for _ in range(self._batch)]
+            every = self._every_token
+            selections = [TokenSelection(every.kept.clone(), every.reason.clone()) for _ in range(self._batch)]
         elif self._draws_on_host():
             selections = self._drawn
         else:
