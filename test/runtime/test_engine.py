@@ -175,6 +175,20 @@ def test_a_chunk_depends_on_seed_stamp_and_observation_alone(engine_for: Callabl
     assert not np.array_equal(other_task.actions, first.actions)
 
 
+def test_frames_of_a_cameras_own_size_may_be_resized_on_the_device(engine_for: Callable[..., Engine]):
+    one, other = engine_for("sqap"), engine_for("sqap")
+    other._resizes_on_device = True  # as on CUDA
+    sizes = ((480, 640), (240, 320), (48, 64), (224, 224), (480, 640))  # one of them is smaller than the network's
+    frames = [
+        Observation(np.random.default_rng(height).integers(0, 256, (height, width, 3), dtype=np.uint8), index, "go")
+        for index, (height, width) in enumerate(sizes)
+    ]
+    for frame in frames:
+        assert same(one.infer(frame), other.infer(frame))
+    for ours, theirs in zip(one.predict_batch(frames), other.predict_batch(frames), strict=True):
+        assert same(ours, theirs)
+
+
 def test_the_random_draw_changes_with_seed_and_stamp(engine_for: Callable[..., Engine]):
     kept = [
         engine_for("random", seed=seed).infer(replace(SEEN, stamp_ns=stamp)).selection.kept.tolist()

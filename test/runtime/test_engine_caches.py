@@ -100,6 +100,18 @@ class TestVlaCache:
         np.testing.assert_array_equal(chunk.actions, fresh.actions)
         assert reused(engine.infer(frame(6 if change == "gap" else 2, second.instruction)))
 
+    def test_frames_of_a_cameras_own_size_may_be_resized_on_the_device(self, engine_for):
+        """As on CUDA, where the host asks for the resized picture, to compare it with the next."""
+        one, other = engine_for("vla_cache", relevant_tokens=0), engine_for("vla_cache", relevant_tokens=0)
+        other._resizes_on_device = True
+        rgb = np.random.default_rng(1).integers(0, 256, (3, 240, 320, 3), dtype=np.uint8)
+        rgb[1, 60:] = rgb[0, 60:]  # most of the picture stays
+        for index, picture in enumerate(rgb):
+            observation = Observation(picture, (index + 1) * STEP_NS, "pick up the red cube")
+            expected, chunk = one.infer(observation), other.infer(observation)
+            assert reused(expected) == (index == 1) and chunk.computed_tokens == expected.computed_tokens
+            np.testing.assert_array_equal(chunk.actions, expected.actions)
+
     def test_an_episode_is_the_same_each_time(self, engine_for):
         one, other = engine_for("vla_cache"), engine_for("vla_cache")
         first = [one.infer(frame(index)).actions for index in range(4)]

@@ -42,6 +42,15 @@ def test_rows_of_a_batch_may_come_from_one_camera_or_several(sizes):
         np.testing.assert_array_equal(uploaded(pictures, *frames), [resize(frame) for frame in frames])
 
 
+@pytest.mark.parametrize("sizes", [SIZES[:1] * 2, SIZES[1:2] * 2, SIZES[:2], SIZES[1::-1]])
+def test_the_host_sees_what_the_network_sees(sizes):
+    pictures = Pictures(2, CPU, None, read=True)
+    for seed in (0, 10):
+        frames = [camera_frame(size, seed + row) for row, size in enumerate(sizes)]
+        pictures.upload(frames)
+        np.testing.assert_array_equal(pictures.host(), [resize(frame) for frame in frames])
+
+
 def test_frames_may_be_read_only_or_views():
     pictures, frame = Pictures(1, CPU, None), camera_frame(SIZES[0], 0)
     frame.flags.writeable = False

@@ -42,13 +42,14 @@ def test_what_the_host_writes_arrives_when_it_is_uploaded():
             np.testing.assert_array_equal(part.numpy(), sent[name])
 
 
-def test_what_the_device_writes_arrives_when_it_is_downloaded():
+def test_what_the_device_writes_arrives_when_it_is_fetched():
     transfer = Transfer(FIELDS, CPU)
     for seed in range(2):
         made = values(seed)
         for name, part in transfer.device.items():
             part.copy_(torch.from_numpy(made[name]))
-        for name, part in transfer.download().items():
+        transfer.fetch()
+        for name, part in transfer.host().items():
             np.testing.assert_array_equal(part, made[name])
 
 
@@ -57,7 +58,7 @@ def test_tensors_lie_as_cuda_would_allocate_them():
     assert all((start - starts[0]) % ALIGNMENT_BYTES == 0 for start in starts) and len(set(starts)) == len(FIELDS)
 
 
-@pytest.mark.parametrize("direction", ["upload", "download"])
+@pytest.mark.parametrize("direction", ["upload", "fetch"])
 def test_the_hosts_side_is_lent_only_when_no_copy_uses_it(monkeypatch, direction):
     """A page-locked copy is under way after the call that asked for it."""
     log = []
@@ -74,7 +75,6 @@ def test_the_hosts_side_is_lent_only_when_no_copy_uses_it(monkeypatch, direction
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: f"stream of {device}")
     transfer.host()
     getattr(transfer, direction)()
-    if direction == "upload":
-        assert log == ["waited", "copied on stream of cpu"], "an upload waits for nothing"
-        transfer.host()
+    assert log == ["waited", "copied on stream of cpu"], "to ask for it waits for nothing"
+    transfer.host()
     assert log == ["waited", "copied on stream of cpu", "waited"]

@@ -25,26 +25,33 @@ _RGB = "rgb"
 
 class Pictures:
     """Those of one batch size. `device`: uint8 [B, 224, 224, 3], what was uploaded last. captured: the device of CUDA
-    graphs; None resizes without.
+    graphs; None resizes without. read: whether the host will ask for them with `host`.
     """
 
-    def __init__(self, batch: int, device: torch.device, captured: torch.device | None) -> None:
-        self._captured = captured
+    def __init__(self, batch: int, device: torch.device, captured: torch.device | None, read: bool = False) -> None:
+        self._captured, self._read = captured, read
         self._small = Transfer({_RGB: ((batch, IMAGE_SIZE_PX, IMAGE_SIZE_PX, 3), torch.uint8)}, device)
         self.device = self._small.device[_RGB]
         self._cameras: OrderedDict[tuple[int, ...], _Camera] = OrderedDict()  # the last one used last
 
     def upload(self, frames: Sequence[np.ndarray]) -> None:
         """frames: uint8 [H, W, 3], one for each row, 224x224 or `resizable` to it."""
-        shape = frames[0].shape
-        if any(frame.shape != shape for frame in frames):
-            self._upload_one_by_one(frames)
-        elif shape == self.device.shape[1:]:
+        shapes = {frame.shape for frame in frames}
+        if shapes == {self.device.shape[1:]}:
             _send(self._small, frames)
-        else:
-            camera = self._camera(shape)
+            return
+        if len(shapes) == 1:
+            camera = self._camera(*shapes)
             _send(camera.frames, frames)
             camera.resize()
+        else:
+            self._upload_one_by_one(frames)
+        if self._read:
+            self._small.fetch()
+
+    def host(self) -> np.ndarray:
+        """`device` on the host, until the next upload. Waits for the resize, and for nothing that was queued later."""
+        return self._small.host()[_RGB]
 
     def _upload_one_by_one(self, frames: Sequence[np.ndarray]) -> None:
         """Rows of several cameras: rare, and then each copy waits."""

@@ -7,7 +7,7 @@
     upload()          ids, ring masks, drawn tokens, noise: host -> device; meanwhile the device sees
     llm()             visual tokens, ids -> cognition, kept tokens
     head()            cognition, noise -> samples
-    download()        samples, kept tokens: device -> host; the first and only wait
+    download()        samples, kept tokens: device -> host; the first wait, and the only one without reuse of tokens
 
 On CUDA each stage is a graph (captured.py), so a frame is a few launches. Prompts are padded on the right to a multiple
 of `length_step` tokens, which changes nothing for the tokens before: attention is causal, and only the last real token
@@ -94,7 +94,7 @@ class Pipeline:
         ring = {"ring": ((batch, self._visual_tokens), torch.bool)}
         chunk = (batch, head.chunk_steps, head.action_dim)
         kept = {"kept": ((batch, self._budget), torch.int64), "reason": ((batch, self._budget), torch.uint8)}
-        self._pictures = Pictures(batch, device, device if self._captured else None)
+        self._pictures = Pictures(batch, device, device if self._captured else None, read=method.reuse is not None)
         self._text = Transfer(text, device)
         self._prompts: list[list[int]] = []  # those that `_text` holds
         self._inputs = Transfer(ring | {"noise": (chunk, torch.float32)} | kept, device)
@@ -116,6 +116,11 @@ class Pipeline:
         """One for each row: uint8 [H, W, 3], 224x224 or `resizable` to it. Raises ValueError for another number."""
         self._check_rows(len(frames))
         self._pictures.upload(frames)
+
+    def resized(self) -> np.ndarray:
+        """The pictures that the network sees, uint8 [B, 224, 224, 3], for a method that compares them with the next
+        frame's. Waits for the resize alone."""
+        return self._pictures.host().copy()
 
     def vision(self) -> None:
         self._vision()
@@ -153,7 +158,8 @@ class Pipeline:
         self._head()
 
     def download(self) -> Result:
-        host = self._outputs.download()
+        self._outputs.fetch()
+        host = self._outputs.host()
         if not self._pruned:
             every = self._every_token
             selections = [TokenSelection(every.kept.clone(), every.reason.clone()) for _ in range(self._batch)]

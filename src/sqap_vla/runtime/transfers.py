@@ -22,7 +22,7 @@ class Transfer:
     """Tensors of the same layout on both sides, each side one buffer that lives as long as the transfer.
 
     fields: shape and dtype of each, by name; zero at first. `device` holds those that kernels read or write. The host's
-    are numpy arrays, lent by `host()` to write and by `download()` to read, until the next call of either.
+    are numpy arrays, lent by `host()` until the next `upload` or `fetch`.
     """
 
     def __init__(self, fields: Fields, device: torch.device) -> None:
@@ -35,8 +35,8 @@ class Transfer:
         self._copied = torch.cuda.Event() if on_cuda else None
 
     def host(self) -> dict[str, np.ndarray]:
-        """To write what `upload` sends. Waits for a copy that still reads or writes the host's side, and for nothing
-        else."""
+        """To write what `upload` will send, or to read what `fetch` brought. Waits for a copy that still uses this
+        side, and for nothing that was queued after it."""
         if self._copied is not None:
             self._copied.synchronize()
         return self._host
@@ -45,10 +45,9 @@ class Transfer:
         """Queues host -> device, all fields."""
         self._copy(self._device_bytes, self._host_bytes)
 
-    def download(self) -> dict[str, np.ndarray]:
-        """Device -> host, all fields; waits for what was queued before."""
+    def fetch(self) -> None:
+        """Queues device -> host, all fields; `host()` waits for it."""
         self._copy(self._host_bytes, self._device_bytes)
-        return self.host()
 
     def _copy(self, to: Tensor, source: Tensor) -> None:
         to.copy_(source, non_blocking=True)
