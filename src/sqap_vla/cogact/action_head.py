@@ -11,7 +11,6 @@ Source: action_model/models.py (modified from facebookresearch/DiT), action_mode
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -35,7 +34,7 @@ class ActionModel(nn.Module):
         self, cognition: Tensor, noise: Tensor, ddim_steps: int, cfg_scale: float, cache_interval: int = 1
     ) -> Tensor:
         """Normalised action chunks [B, T, C], not clipped. Arguments as `trajectory`."""
-        return self.trajectory(cognition, noise, ddim_steps, cfg_scale, cache_interval)[-1].sample
+        return self.sampler(ddim_steps, cfg_scale, cache_interval).sample(cognition, noise)
 
     def trajectory(
         self, cognition: Tensor, noise: Tensor, ddim_steps: int, cfg_scale: float, cache_interval: int = 1
@@ -61,15 +60,17 @@ class Sampler:
     """
 
     def __init__(self, net: DiT, ddim_steps: int, cfg_scale: float, cache_interval: int = 1) -> None:
-        if cache_interval < 1:
-            raise ValueError(f"cache_interval is {cache_interval}; it must be >= 1 (1 caches nothing)")
+        check_cache_interval(cache_interval)
         self.net, self.schedule = net, ddim_schedule(ddim_steps)
         self.cfg_scale, self.cache_interval = cfg_scale, cache_interval
         device = net.positional_embedding.device
-        self._run_blocks = _kernels_for(net) or net.run_blocks
         with torch.no_grad():
             self._timesteps = net.t_embedder(torch.as_tensor(self.schedule.timesteps, device=device))  # [S, D]
             self._unconditional = net.z_embedder(net.z_embedder.uncondition)  # [1, D]
+
+    def sample(self, cognition: Tensor, noise: Tensor) -> Tensor:
+        """As `trajectory`: its end, [B, T, C]."""
+        return self.trajectory(cognition, noise)[-1].sample
 
     def trajectory(self, cognition: Tensor, noise: Tensor) -> list[DdimStep]:
         """cognition: float32 [B, token_size]. noise: float32 [B, T, C]."""
@@ -87,7 +88,7 @@ class Sampler:
             embedded = net.embed(torch.cat([x, x]) if guided else x, t_emb[level] + z_emb)
             step = len(schedule.timesteps) - 1 - level
             if step % cache_interval == 0:
-                hidden = self._run_blocks(embedded)
+                hidden = net.run_blocks(embedded)
                 added = hidden - embedded
             else:
                 hidden = embedded + added
@@ -100,15 +101,10 @@ class Sampler:
         return list(ddim_trajectory(predict_noise, noise, schedule))
 
 
-def _kernels_for(net: DiT) -> Callable[[Tensor], Tensor] | None:
-    """DiT.run_blocks in few kernels, where there is Triton, which comes with CUDA builds of torch for Linux."""
-    if net.positional_embedding.device.type != "cuda":
-        return None
-    try:
-        from sqap_vla.cogact import head_kernels
-    except ImportError:
-        return None
-    return (lambda x: head_kernels.run_blocks(net.blocks, x)) if head_kernels.fits(net.blocks) else None
+def check_cache_interval(interval: int) -> None:
+    """Raises ValueError for an interval below 1."""
+    if interval < 1:
+        raise ValueError(f"cache_interval is {interval}; it must be >= 1 (1 caches nothing)")
 
 
 class DiT(nn.Module):

@@ -25,3 +25,8 @@ def launches_early(device: torch.device) -> bool:
     if device.type != "cuda" or torch.version.hip is not None or os.environ.get("TRITON_INTERPRET") == "1":
         return False
     return torch.cuda.get_device_capability(device) >= (9, 0)
+
+
+def launch_options(device: torch.device) -> dict[str, bool]:
+    """For a kernel with the constant EARLY, which says that it may wait."""
+    return {"EARLY": True, "launch_pdl": True} if launches_early(device) else {"EARLY": False}

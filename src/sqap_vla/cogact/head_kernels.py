@@ -1,14 +1,20 @@
 # Copyright 2026 The sqap_vla Authors
 # SPDX-License-Identifier: Apache-2.0
-"""A DiT block in seven GPU kernels, for the few rows that denoising one chunk has.
+"""A DiT block in six GPU kernels, for the few rows that denoising one chunk has.
 
 As separate operations a block is a dozen launches, twelve blocks and ten steps long, and float32 products of 34 rows
-leave most of a GPU idle. Here a product's bias, GELU and residual are added where its rows are written, and a product
-with few outputs is split over its inputs; each part has its place, and the last one to come adds them up in order, so
-the result is the same every time.
+leave most of a GPU idle. What limits such a product is the way of the weights to the multiprocessors. So they are held
+in float16, and fetched into the cache while the kernel before still runs (dependent_launch.py):
 
-Products are in TF32, with float32 sums: 10 bits of fraction, where the cognition feature that they start from has the
-8 of bfloat16. "tf32x3" is nearly float32, and takes about twice as long.
+    product             q, k, v = W normed + b
+    attend_and_project  attention, and the part of the output projection that each few heads have
+    gather              the parts, bias and residual added up; LayerNorm
+    product             gelu(W normed + b)
+    product             W hidden, in parts, each of a share of the inputs
+    gather              as above
+
+float16 has the 10 bits of fraction that TF32 has, where the cognition feature that the head starts from has the 8 of
+bfloat16. Sums, residuals, norms and softmax are float32, and parts are added in order: the same result every time.
 """
 
 from __future__ import annotations
@@ -18,179 +24,184 @@ from dataclasses import dataclass
 import torch
 import triton
 import triton.language as tl
-from torch import Tensor, nn
+from torch import Tensor
 
-from sqap_vla.cogact.layers import SelfAttention
+from sqap_vla.cogact.dependent_launch import launch_options
 
-_LARGEST_ROWS = 64
-_PROGRAMS = 192  # more do not read weights faster
-_MOST_TILES = 256  # of a product that is split: no more than _PROGRAMS
+LARGEST_ROWS = 64  # at a time
+_CACHE_LINE = tl.constexpr(64)  # values in 128 bytes
 
 
 @dataclass(frozen=True)
 class Tiling:
-    """n, k: outputs and inputs at a time."""
+    """n, k: outputs and inputs at a time. splits: parts that the inputs are cut into; of the heads, in attention."""
 
-    n: int = 64
-    k: int = 128
-    warps: int = 8
-    stages: int = 3
+    n: int
+    k: int
+    splits: int
+    warps: int
+    stages: int
 
 
-TILING = Tiling()
-PRECISION = "tf32"
+QKV = Tiling(n=16, k=128, splits=1, warps=4, stages=4)
+PROJECT = Tiling(n=32, k=0, splits=6, warps=4, stages=2)
+EXPAND = Tiling(n=16, k=128, splits=1, warps=4, stages=4)
+CONTRACT = Tiling(n=16, k=128, splits=4, warps=4, stages=4)
+GATHER_WARPS = 4
 
 
 @triton.jit
-def _linear(
-    y_ptr, x_ptr, w_ptr, bias_ptr, residual_ptr, parts_ptr, arrived_ptr,
+def _fetch(row_ptr, VALUES: tl.constexpr, LINES: tl.constexpr):
+    """Rows [N, 1] of weights, from where the pointers point, on their way into the L2 cache."""
+    line = tl.minimum(tl.arange(0, LINES), (VALUES - 1) // _CACHE_LINE)
+    at = (row_ptr + line[None, :] * _CACHE_LINE).to(tl.int64)
+    tl.inline_asm_elementwise("prefetch.global.L2 [$1]; mov.b32 $0, 0;", "=r,l", [at], tl.int32, False, 1)
+
+
+@triton.jit
+def _product(
+    y_ptr, x_ptr, w_ptr, bias_ptr,
     rows, outputs,
-    INPUTS: tl.constexpr, GELU: tl.constexpr, HAS_RESIDUAL: tl.constexpr, SPLITS: tl.constexpr,
-    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, PRECISION: tl.constexpr,
+    INPUTS: tl.constexpr, SPLITS: tl.constexpr, GELU: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, LINES: tl.constexpr, EARLY: tl.constexpr,
 ):  # fmt: skip
-    """A tile of y = gelu(x w^t + bias) + residual, computed transposed. INPUTS is a multiple of BLOCK_K * SPLITS."""
+    """A tile of y = gelu(x w^t + bias), float16; or, where inputs are split, of this share's sums, float32 [SPLITS, M,
+    N]. INPUTS is a multiple of BLOCK_K * SPLITS, outputs of BLOCK_N."""
     n = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
     m = tl.program_id(1) * BLOCK_M + tl.arange(0, BLOCK_M)
     k = tl.arange(0, BLOCK_K)
-    x_row = x_ptr + m[None, :] * INPUTS
-    in_rows, in_outputs = m[None, :] < rows, n[:, None] < outputs
-    sums = tl.zeros((BLOCK_N, BLOCK_M), dtype=tl.float32)
     share: tl.constexpr = INPUTS // SPLITS
     first = tl.program_id(2) * share
+    w_row = w_ptr + n * INPUTS + first
+    x_row = x_ptr + m * INPUTS + first
+    in_rows = m[:, None] < rows
+    if EARLY:
+        tl.extra.cuda.gdc_launch_dependents()
+        _fetch(w_row[:, None], share, LINES)
+        tl.extra.cuda.gdc_wait()
+    sums = tl.zeros((BLOCK_M, BLOCK_N), dtype=tl.float32)
     for start in range(0, share, BLOCK_K):
-        column = first + start + k
-        w = tl.load(w_ptr + n[:, None] * INPUTS + column[None, :], mask=in_outputs, other=0.0)  # [N, K]
-        x = tl.load(x_row + column[:, None], mask=in_rows, other=0.0)  # [K, M]
-        sums = tl.dot(w, x, sums, input_precision=PRECISION)
-    inside = in_rows & in_outputs
-    at = m[None, :] * outputs + n[:, None]
-    last = True
+        x = tl.load(x_row[:, None] + (start + k)[None, :], mask=in_rows, other=0.0)  # [M, K]
+        w = tl.load(w_row[None, :] + (start + k)[:, None])  # [K, N]
+        sums = tl.dot(x, w, sums)
+    at = m[:, None] * outputs + n[None, :]
     if SPLITS > 1:
-        tl.store(parts_ptr + tl.program_id(2) * rows * outputs + at, sums, mask=inside)
-        tl.debug_barrier()  # all threads' values are there before it is said
-        tile = tl.program_id(0) * tl.num_programs(1) + tl.program_id(1)
-        last = tl.atomic_add(arrived_ptr + tile, 1, sem="acq_rel") == SPLITS - 1
-        if last:
-            sums = tl.zeros((BLOCK_N, BLOCK_M), dtype=tl.float32)
-            for part in range(SPLITS):
-                sums += tl.load(parts_ptr + part * rows * outputs + at, mask=inside, other=0.0, cache_modifier=".cg")
-    if last:
-        y = sums + tl.load(bias_ptr + n, mask=n < outputs, other=0.0)[:, None]
+        tl.store(y_ptr + tl.program_id(2) * rows * outputs + at, sums, mask=in_rows)
+    else:
+        y = sums + tl.load(bias_ptr + n)[None, :]
         if GELU:
             inner = 0.7978845608028654 * (y + 0.044715 * y * y * y)
             y = y * tl.sigmoid(2.0 * inner)  # 0.5 y (1 + tanh(inner))
-        if HAS_RESIDUAL:
-            y += tl.load(residual_ptr + at, mask=inside, other=0.0)
-        tl.store(y_ptr + at, y, mask=inside)
+        tl.store(y_ptr + at, y.to(tl.float16), mask=in_rows)
 
 
 @triton.jit
-def _norm(y_ptr, x_ptr, eps, INPUTS: tl.constexpr, BLOCK: tl.constexpr):
-    """LayerNorm without weights, of one row."""
-    row, k = tl.program_id(0), tl.arange(0, BLOCK)
-    x = tl.load(x_ptr + row * INPUTS + k, mask=k < INPUTS, other=0.0)
-    centred = tl.where(k < INPUTS, x - tl.sum(x) / INPUTS, 0.0)
-    y = centred * tl.math.rsqrt(tl.sum(centred * centred) / INPUTS + eps)
-    tl.store(y_ptr + row * INPUTS + k, y, mask=k < INPUTS)
-
-
-@triton.jit
-def _attention(
-    out_ptr, qkv_ptr, tokens, scale,
-    HEADS: tl.constexpr, WIDTH: tl.constexpr, BLOCK: tl.constexpr,
+def _attend_and_project(
+    parts_ptr, qkv_ptr, w_ptr,
+    rows, scale,
+    TOKENS: tl.constexpr, SEQUENCES: tl.constexpr, HEADS: tl.constexpr, HEADS_HERE: tl.constexpr, WIDTH: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, LINES: tl.constexpr, EARLY: tl.constexpr,
 ):  # fmt: skip
-    """One head of one row: qkv [B, T, 3, HEADS, WIDTH] -> out [B, T, HEADS, WIDTH]."""
-    head, batch = tl.program_id(0), tl.program_id(1)
-    token, i = tl.arange(0, BLOCK), tl.arange(0, WIDTH)
-    inside = token[:, None] < tokens
-    at = qkv_ptr + (batch * tokens + token[:, None]) * (3 * HEADS * WIDTH) + head * WIDTH + i[None, :]
-    q = tl.load(at, mask=inside, other=0.0)
-    k = tl.load(at + HEADS * WIDTH, mask=inside, other=0.0)
-    v = tl.load(at + 2 * HEADS * WIDTH, mask=inside, other=0.0)
-    logits = tl.dot(q, tl.trans(k), input_precision="tf32x3") * scale
-    logits = tl.where(token[None, :] < tokens, logits, float("-inf"))
-    weights = tl.exp(logits - tl.max(logits, 1)[:, None])
-    weights = weights / tl.sum(weights, 1)[:, None]
-    out = tl.dot(weights, v, input_precision="tf32x3")
-    to = out_ptr + (batch * tokens + token[:, None]) * (HEADS * WIDTH) + head * WIDTH + i[None, :]
-    tl.store(to, out, mask=inside)
+    """A tile of the output projection's sums over HEADS_HERE heads, for SEQUENCES sequences: each program mixes the
+    values of its heads anew, which is less work than a kernel of its own. qkv [M, 3, HEADS, WIDTH]."""
+    dim: tl.constexpr = HEADS * WIDTH
+    n = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
+    row = tl.program_id(1) * (SEQUENCES * TOKENS)
+    head = tl.program_id(2) * HEADS_HERE
+    r, i = tl.arange(0, BLOCK_M), tl.arange(0, WIDTH)
+    inside = (r < SEQUENCES * TOKENS) & (row + r < rows)
+    sees = ((r[:, None] // TOKENS == r[None, :] // TOKENS) | ~inside[:, None]) & inside[None, :]  # [queries, keys]
+    w_row = w_ptr + n * dim + head * WIDTH
+    if EARLY:
+        tl.extra.cuda.gdc_launch_dependents()
+        _fetch(w_row[:, None], HEADS_HERE * WIDTH, LINES)
+        tl.extra.cuda.gdc_wait()
+    sums = tl.zeros((BLOCK_M, BLOCK_N), dtype=tl.float32)
+    q_row = qkv_ptr + (row + r) * (3 * dim) + head * WIDTH
+    for h in range(0, HEADS_HERE * WIDTH, WIDTH):
+        q = tl.load(q_row[:, None] + h + i[None, :], mask=inside[:, None], other=0.0)  # [M, W]
+        k = tl.load(q_row[None, :] + h + dim + i[:, None], mask=inside[None, :], other=0.0)  # [W, M]
+        v = tl.load(q_row[:, None] + h + 2 * dim + i[None, :], mask=inside[:, None], other=0.0)  # [M, W]
+        w = tl.load(w_row[None, :] + h + i[:, None])  # [W, N]
+        logits = tl.where(sees, tl.dot(q, k) * scale, float("-inf"))  # [queries, keys]
+        weights = tl.exp(logits - tl.max(logits, 1)[:, None])
+        total = tl.sum(weights, 1)
+        mixed = tl.dot(weights.to(tl.float16), v) / total[:, None]  # [queries, W]
+        sums = tl.dot(mixed.to(tl.float16), w, sums)
+    at = parts_ptr + (tl.program_id(2) * rows + row + r[:, None]) * dim + n[None, :]
+    tl.store(at, sums, mask=inside[:, None])
 
 
-def linear(
-    x: Tensor,
-    layer: nn.Linear,
-    gelu: bool = False,
-    residual: Tensor | None = None,
-    arrived: Tensor | None = None,
-    tiling: Tiling = TILING,
-    precision: str = PRECISION,
-) -> Tensor:
-    """x float32 [M, K] -> [M, N]. gelu: the tanh approximation, after the bias. arrived: int32 [>= tiles] zeros, of
-    this call alone."""
-    rows, inputs = x.shape
-    outputs = layer.out_features
-    block_m = min(_LARGEST_ROWS, max(16, triton.next_power_of_2(rows)))
-    grid = (triton.cdiv(outputs, tiling.n), triton.cdiv(rows, block_m))
-    splits = 1
-    while grid[0] * grid[1] * splits * 2 <= _PROGRAMS and inputs % (2 * splits * tiling.k) == 0:
-        splits *= 2
-    y = torch.empty(rows, outputs, dtype=torch.float32, device=x.device)
-    parts = None
-    if splits > 1:
-        parts = torch.empty(splits, rows, outputs, dtype=torch.float32, device=x.device)
-        if arrived is None or arrived.shape[0] < grid[0] * grid[1]:
-            arrived = torch.zeros(grid[0] * grid[1], dtype=torch.int32, device=x.device)
-    _linear[(*grid, splits)](
-        y, x, layer.weight, layer.bias, residual, parts, arrived, rows, outputs,
-        INPUTS=inputs, GELU=gelu, HAS_RESIDUAL=residual is not None, SPLITS=splits,
-        BLOCK_M=block_m, BLOCK_N=tiling.n, BLOCK_K=tiling.k, PRECISION=precision,
-        num_warps=tiling.warps, num_stages=tiling.stages,
+@triton.jit
+def _gather(
+    x_ptr, normed_ptr, parts_ptr, bias_ptr,
+    rows, eps,
+    DIM: tl.constexpr, PARTS: tl.constexpr, BLOCK: tl.constexpr, EARLY: tl.constexpr,
+):  # fmt: skip
+    """One row: x += bias + parts, in place; normed = LayerNorm(x) without weights, float16."""
+    row, k = tl.program_id(0), tl.arange(0, BLOCK)
+    inside = k < DIM
+    if EARLY:
+        tl.extra.cuda.gdc_launch_dependents()
+    added = tl.load(bias_ptr + k, mask=inside, other=0.0)
+    if EARLY:
+        tl.extra.cuda.gdc_wait()
+    for part in tl.static_range(PARTS):
+        added += tl.load(parts_ptr + (part * rows + row) * DIM + k, mask=inside, other=0.0)
+    x = tl.load(x_ptr + row * DIM + k, mask=inside, other=0.0) + added
+    tl.store(x_ptr + row * DIM + k, x, mask=inside)
+    tl.store(normed_ptr + row * DIM + k, layer_norm(x, inside, eps, DIM).to(tl.float16), mask=inside)
+
+
+@triton.jit
+def layer_norm(x, inside, eps, DIM: tl.constexpr):
+    """Of one row, without weights; x is 0 outside."""
+    centred = tl.where(inside, x - tl.sum(x) / DIM, 0.0)
+    return centred * tl.math.rsqrt(tl.sum(centred * centred) / DIM + eps)
+
+
+def product(x: Tensor, weight: Tensor, bias: Tensor | None, tiling: Tiling, gelu: bool = False) -> Tensor:
+    """x float16 [M, K], weight float16 [N, K], bias float32 [N] -> float16 [M, N]. With splits, the parts, float32 [S,
+    M, N], without the bias. gelu: the tanh approximation, after the bias."""
+    (rows, inputs), outputs = x.shape, weight.shape[0]
+    block_k = min(tiling.k, inputs // tiling.splits)
+    if tiling.splits > 1:
+        y = torch.empty(tiling.splits, rows, outputs, dtype=torch.float32, device=x.device)
+    else:
+        y = torch.empty(rows, outputs, dtype=torch.float16, device=x.device)
+    block_m = min(LARGEST_ROWS, max(16, triton.next_power_of_2(rows)))
+    _product[(outputs // tiling.n, triton.cdiv(rows, block_m), tiling.splits)](
+        y, x, weight, bias, rows, outputs, INPUTS=inputs, SPLITS=tiling.splits, GELU=gelu,
+        BLOCK_M=block_m, BLOCK_N=tiling.n, BLOCK_K=block_k, LINES=_lines(inputs // tiling.splits),
+        num_warps=tiling.warps, num_stages=tiling.stages, **launch_options(x.device),
     )  # fmt: skip
     return y
 
 
-def norm(x: Tensor, eps: float) -> Tensor:
-    """LayerNorm without weights of float32 [M, K]."""
-    y = torch.empty_like(x)
-    rows, inputs = x.shape
-    _norm[(rows,)](y, x, eps, INPUTS=inputs, BLOCK=triton.next_power_of_2(inputs), num_warps=4)
-    return y
+def attend_and_project(qkv: Tensor, weight: Tensor, tokens: int, heads: int, tiling: Tiling) -> Tensor:
+    """qkv float16 [B T, 3 D] of B sequences of T <= 64 tokens, weight float16 [D, D] -> parts float32 [S, B T, D]."""
+    rows, dim = qkv.shape[0], weight.shape[0]
+    at_once = min(LARGEST_ROWS // tokens, rows // tokens)
+    here, width = heads // tiling.splits, dim // heads
+    parts = torch.empty(tiling.splits, rows, dim, dtype=torch.float32, device=qkv.device)
+    _attend_and_project[(dim // tiling.n, triton.cdiv(rows, at_once * tokens), tiling.splits)](
+        parts, qkv, weight, rows, width**-0.5,
+        TOKENS=tokens, SEQUENCES=at_once, HEADS=heads, HEADS_HERE=here, WIDTH=width,
+        BLOCK_M=max(16, triton.next_power_of_2(at_once * tokens)), BLOCK_N=tiling.n, LINES=_lines(here * width),
+        num_warps=tiling.warps, num_stages=tiling.stages, **launch_options(qkv.device),
+    )  # fmt: skip
+    return parts
 
 
-def attention(qkv: Tensor, tokens: int, heads: int) -> Tensor:
-    """qkv float32 [B T, 3 D] -> [B T, D]."""
-    width = qkv.shape[1] // (3 * heads)
-    out = torch.empty(qkv.shape[0], heads * width, dtype=torch.float32, device=qkv.device)
-    block = max(16, triton.next_power_of_2(tokens))
-    _attention[(heads, qkv.shape[0] // tokens)](
-        out, qkv, tokens, width**-0.5, HEADS=heads, WIDTH=width, BLOCK=block, num_warps=4
-    )
-    return out
+def gather(x: Tensor, normed: Tensor, parts: Tensor, bias: Tensor, eps: float) -> None:
+    """x float32 [M, D] += bias [D] + parts [S, M, D]; normed float16 [M, D] = LayerNorm(x)."""
+    rows, dim = x.shape
+    _gather[(rows,)](
+        x, normed, parts, bias, rows, eps,
+        DIM=dim, PARTS=parts.shape[0], BLOCK=triton.next_power_of_2(dim), num_warps=GATHER_WARPS,
+        **launch_options(x.device),
+    )  # fmt: skip
 
 
-def run_blocks(blocks: nn.ModuleList, x: Tensor) -> Tensor:
-    """What DiT.run_blocks computes. x: float32 [B, T, D]."""
-    tokens, rows = x.shape[1], x.flatten(0, 1).contiguous()
-    arrived = torch.zeros(4 * len(blocks), _MOST_TILES, dtype=torch.int32, device=x.device)
-    for block, here in zip(blocks, arrived.split(4), strict=True):
-        qkv = linear(norm(rows, block.norm1.eps), block.attn.qkv, arrived=here[0])
-        mixed = attention(qkv, tokens, block.attn.num_heads)
-        rows = linear(mixed, block.attn.proj, residual=rows, arrived=here[1])
-        hidden = linear(norm(rows, block.norm2.eps), block.mlp.fc1, gelu=True, arrived=here[2])
-        rows = linear(hidden, block.mlp.fc2, residual=rows, arrived=here[3])
-    return rows.unflatten(0, x.shape[:2])
-
-
-def fits(blocks: nn.ModuleList) -> bool:
-    """Whether the kernels take these blocks: float32, widths in whole tiles, heads a power of two wide."""
-    return all(_fits(block.attn, block.mlp.fc2) for block in blocks)
-
-
-def _fits(mixer: SelfAttention, last: nn.Linear) -> bool:
-    dim = mixer.proj.in_features
-    width = dim // mixer.num_heads
-    whole = dim % TILING.k == 0 and last.in_features % TILING.k == 0
-    return last.weight.dtype == torch.float32 and whole and width >= 16 and width & (width - 1) == 0
-
-
-__all__ = ["attention", "fits", "linear", "norm", "run_blocks"]
+def _lines(values: int) -> int:
+    return triton.next_power_of_2(triton.cdiv(values, 64))

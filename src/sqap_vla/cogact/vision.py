@@ -12,6 +12,10 @@ timm/models/vision_transformer.py, prismatic/util/nn_utils.py (FusedMLPProjector
 
 from __future__ import annotations
 
+import functools
+import itertools
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -66,9 +70,24 @@ class VisionTransformer(nn.Module):
 
     def forward(self, picture: Tensor) -> Tensor:
         x = self.embed(picture)  # [B, P + N, D]
-        for block in self.blocks:
-            x = block(x)  # [B, P + N, D]
+        add_and_norm = _residual_norm_kernel() if x.is_cuda and not torch.is_grad_enabled() else None
+        if add_and_norm is None:
+            for block in self.blocks:
+                x = block(x)  # [B, P + N, D]
+        else:
+            x = self._run_joined(x, add_and_norm)
         return x[:, self.num_prefix_tokens :]  # [B, N, D]
+
+    def _run_joined(self, x: Tensor, add_and_norm: AddAndNorm) -> Tensor:
+        """The blocks, with what lies between two products as one kernel."""
+        normed = self.blocks[0].norm1(x)
+        for block, following in itertools.zip_longest(self.blocks, self.blocks[1:]):
+            x, normed = add_and_norm(x, block.attn(normed), block.ls1.gamma, block.norm2)
+            branch = block.mlp(normed)
+            if following is None:
+                return x + block.ls2(branch)
+            x, normed = add_and_norm(x, branch, block.ls2.gamma, following.norm1)
+        return x
 
     def embed(self, picture: Tensor) -> Tensor:
         """Picture [B, 3, 224, 224] -> class token, registers, patches [B, P + N, D]."""
@@ -79,6 +98,18 @@ class VisionTransformer(nn.Module):
             if hasattr(self, name)
         ]
         return torch.cat([*prefix, patches], dim=1)  # [B, P + N, D]
+
+
+AddAndNorm = Callable[[Tensor, Tensor, Tensor | None, nn.LayerNorm], tuple[Tensor, Tensor]]
+
+
+@functools.lru_cache(maxsize=1)
+def _residual_norm_kernel() -> AddAndNorm | None:
+    try:
+        from sqap_vla.cogact.residual_norm_kernel import add_and_norm
+    except ImportError:  # Triton comes with CUDA builds of torch for Linux, and with no other
+        return None
+    return add_and_norm
 
 
 class PatchEmbed(nn.Module):
@@ -96,10 +127,10 @@ class VisionBlock(nn.Module):
         dim = config.embed_dim
         self.norm1 = nn.LayerNorm(dim, eps=NORM_EPS)
         self.attn = SelfAttention(dim, config.num_heads)
-        self.ls1 = LayerScale(dim) if config.layer_scale else nn.Identity()
+        self.ls1 = LayerScale(dim) if config.layer_scale else Unscaled()
         self.norm2 = nn.LayerNorm(dim, eps=NORM_EPS)
         self.mlp = Mlp(dim, config.mlp_hidden)
-        self.ls2 = LayerScale(dim) if config.layer_scale else nn.Identity()
+        self.ls2 = LayerScale(dim) if config.layer_scale else Unscaled()
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.ls1(self.attn(self.norm1(x)))  # [B, P + N, D]
@@ -113,6 +144,10 @@ class LayerScale(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x * self.gamma
+
+
+class Unscaled(nn.Identity):
+    gamma = None
 
 
 class Projector(nn.Module):

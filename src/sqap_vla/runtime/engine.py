@@ -17,6 +17,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from sqap_vla.cogact.fast_head import with_fast_head
 from sqap_vla.cogact.model import CogAct
 from sqap_vla.cogact.normalization import ActionStatistics
 from sqap_vla.cogact.preprocess import IMAGE_SIZE_PX, check_rgb, resize
@@ -60,6 +61,8 @@ class Engine:
         if method.reduction is not None:
             model = method.reduction.apply(model, tokenizer)
         model = join_layers(model)
+        if captured:  # launch by launch the head stays as the original runs it, in float32
+            model = with_fast_head(model)
         self.model, self.tokenizer, self.statistics, self.method = model, tokenizer, statistics, method
         self.step_s, self.seed, self.ddim_steps, self.cfg_scale = step_s, seed, ddim_steps, cfg_scale
         self._captured = captured

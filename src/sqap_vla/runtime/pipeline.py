@@ -206,8 +206,8 @@ class Pipeline:
         self._computed[length, pruned] = output.computed
 
     def _run_head(self) -> None:
-        steps = self._sampler.trajectory(self._cognition.float(), self._inputs.device["noise"])
-        self._outputs.device["samples"].copy_(steps[-1].sample)
+        samples = self._sampler.sample(self._cognition.float(), self._inputs.device["noise"])
+        self._outputs.device["samples"].copy_(samples)
 
     def _prunings(self) -> list[Pruning]:
         return [self._pruning(row) for row in range(self._batch)]
