@@ -9,7 +9,7 @@ import torch
 from tolerance import close
 
 from sqap_vla.cogact.preprocess import preprocess
-from sqap_vla.cogact.vision import VisionTransformer
+from sqap_vla.cogact.vision import PatchEmbed, VisionTransformer
 
 FEATURE_ATOL = 5e-5
 PROJECTED_ATOL = 2e-5
@@ -57,3 +57,9 @@ def test_every_block_matches(arrays, tiny, pictures, tower):
     for block, expected in zip(vit.blocks, expected_blocks, strict=True):
         x = block(x)
         close(x[:, :tokens], expected, FEATURE_ATOL)
+
+
+def test_patches_embedded_by_a_product_equal_the_convolution():
+    torch.manual_seed(0)
+    embed, picture = PatchEmbed(24, 14).requires_grad_(False), torch.randn(2, 3, 42, 56)
+    close(embed.as_product(picture), embed(picture).numpy(), 1e-5)

@@ -1,6 +1,6 @@
 # Copyright 2026 The sqap_vla Authors
 # SPDX-License-Identifier: Apache-2.0
-"""Rotary positions and the move from tokens to heads as one GPU kernel, in place of a dozen small operations."""
+"""Rotary positions as one GPU kernel, in place of a dozen small operations."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def _rotary(
     tokens, heads, rotated, stride_batch, stride_token, stride_rope,
     HALF: tl.constexpr, BLOCK_H: tl.constexpr, EARLY: tl.constexpr,
 ):  # fmt: skip
-    """One token of y [B, T, heads * 2 * HALF] -> out [B, heads, T, 2 * HALF]; heads from `rotated` on only move."""
+    """One token of y [B, T, heads * 2 * HALF] -> out [B, T, heads, 2 * HALF]; heads from `rotated` on are copied."""
     token, batch = tl.program_id(0).to(tl.int64), tl.program_id(1).to(tl.int64)
     head = tl.program_id(2) * BLOCK_H + tl.arange(0, BLOCK_H)
     i = tl.arange(0, HALF)
@@ -36,22 +36,23 @@ def _rotary(
     wide_low, wide_high = low.to(tl.float32), high.to(tl.float32)
     new_low = tl.where(turns, (wide_low * cos - wide_high * sin).to(low.dtype), low)
     new_high = tl.where(turns, (wide_high * cos + wide_low * sin).to(low.dtype), high)
-    to = out_ptr + ((batch * heads + head[:, None]) * tokens + token) * (2 * HALF) + i[None, :]
+    to = out_ptr + ((batch * tokens + token) * heads + head[:, None]) * (2 * HALF) + i[None, :]
     tl.store(to, new_low, mask=inside)
     tl.store(to + HALF, new_high, mask=inside)
 
 
 def rotary_heads_kernel(y: Tensor, cos: Tensor, sin: Tensor, rotated: int) -> Tensor:
     """y [B, T, heads * d], cos and sin [B, T, d], their batch may be expanded -> [B, heads, T, d]; the first `rotated`
-    heads are rotated, the others only moved. d / 2 is a power of two."""
+    heads are rotated, the others only moved. d / 2 is a power of two. Tokens stay outermost in memory: attention lays
+    its output out like its queries, and there heads are wanted side by side."""
     batch, tokens, width = cos.shape
     heads = y.shape[2] // width
     y = y if y.stride(2) == 1 else y.contiguous()
     cos, sin = (table if table.stride()[1:] == (width, 1) else table.contiguous() for table in (cos, sin))
-    out = torch.empty(batch, heads, tokens, width, dtype=y.dtype, device=y.device)
+    out = torch.empty(batch, tokens, heads, width, dtype=y.dtype, device=y.device)
     block = min(32, triton.next_power_of_2(heads))
     _rotary[(tokens, batch, triton.cdiv(heads, block))](
         out, y, cos, sin, tokens, heads, rotated, y.stride(0), y.stride(1), cos.stride(0),
         HALF=width // 2, BLOCK_H=block, num_warps=4, **launch_options(y.device),
     )  # fmt: skip
-    return out
+    return out.transpose(1, 2)
