@@ -4,7 +4,7 @@
 
 Runs on every GPU with int8 tensor cores (compute capability 7.5 and up). Weights are read packed, so the memory traffic
 is that of four bits; products run at int8 rate (triton_kernels.py). What comes before a product - norm, gate, Hadamard
-transform, quantization - is one kernel for each token (triton_rows.py).
+transform, quantization - is one kernel for each token (triton_rows.py, triton_rotation.py).
 
 Triton's interpreter (TRITON_INTERPRET=1) runs the same kernels on the CPU, which is how they are tested without a GPU.
 """
@@ -39,7 +39,7 @@ class TritonBackend(Backend):
         if torch.cuda.get_device_capability(device) < (7, 5):
             return "int8 tensor cores came with compute capability 7.5"
         try:
-            _products(), _rows()
+            _products(), _rows(), _rotation()
         except ImportError as error:  # it comes with CUDA builds of torch for Linux, and with no other
             return f"the package triton cannot be imported: {error}"
         return None
@@ -90,11 +90,11 @@ class TritonBackend(Backend):
         """None where the kernel does not take it."""
         if rotation is None:
             return None
-        factors = _rows().factors_of(rotation.size, rotation.stride)
+        factors = _rotation().factors_of(rotation.size, rotation.stride)
         if spec.granularity is not Granularity.TOKEN or factors is None or not factors.fits:
             return None
         rows, planar = x.reshape(-1, x.shape[-1]), self._writes_planar(spec, rotation.size * rotation.stride)
-        made = _rows().launch_rotate_quantize(rows, factors, spec.bits, spec.clip_ratio, gated, planar)
+        made = _rotation().launch_rotate_quantize(rows, factors, spec.bits, spec.clip_ratio, gated, planar)
         return QuantizedInput(*made, spec.bits, planar)
 
     def _writes_planar(self, spec: ActivationSpec, columns: int) -> bool:
@@ -111,3 +111,9 @@ def _products() -> ModuleType:
 def _rows() -> ModuleType:
     """As `_products`."""
     return importlib.import_module("sqap_vla.quantization.backends.triton_rows")
+
+
+@functools.lru_cache(maxsize=1)
+def _rotation() -> ModuleType:
+    """As `_products`."""
+    return importlib.import_module("sqap_vla.quantization.backends.triton_rotation")
