@@ -143,4 +143,3 @@ def _has_triton() -> bool:
     except ImportError:
         return False
     return True
-

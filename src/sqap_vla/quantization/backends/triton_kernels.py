@@ -146,7 +146,7 @@ def launch_gemm(
     w_scale [N, 1], plus bias [N] and residual [M, N], in y's dtype. planar: x has its even columns first."""
     rows, outputs, four = x.shape[0], weight.outputs, weight.bits == 4
     columns = weight.data.shape[1]
-    tiling = choose_tiling(rows, _shared_memory(x.device)) if tiling is None else tiling
+    tiling = choose_tiling(rows, shared_memory(x.device)) if tiling is None else tiling
     grid = (triton.cdiv(rows, tiling.m), triton.cdiv(outputs, tiling.n))
     _gemm[grid](
         y, x, weight.data,
@@ -174,7 +174,8 @@ def choose_tiling(rows: int, shared_memory: int) -> Tiling:
 
 
 @functools.lru_cache(maxsize=16)
-def _shared_memory(device: torch.device) -> int:
+def shared_memory(device: torch.device) -> int:
+    """Bytes that a program may have; elsewhere than on CUDA, as on a small GPU."""
     if device.type != "cuda":
         return 2**17
     return torch.cuda.get_device_properties(device).shared_memory_per_block_optin

@@ -16,33 +16,19 @@ shared memory for it, the whole left factor is there before the input is (AHEAD)
 
 from __future__ import annotations
 
-import functools
 import math
-from dataclasses import dataclass
 
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor
-from torch.nn import functional as F
 
-from sqap_vla.cogact.dependent_launch import launches_early
-from sqap_vla.quantization.backends.triton_kernels import _shared_memory
-from sqap_vla.quantization.backends.triton_rows import (
-    COMPILED,
-    integers,
-    launch_options,
-    magnitude,
-    outputs,
-    scale_of,
-)
-from sqap_vla.quantization.hadamard import hadamard_matrix, split
+from sqap_vla.cogact.dependent_launch import launch_options
+from sqap_vla.quantization.backends.hadamard_factors import SMALLEST_DOT, Factors, left_factor, right_factor
+from sqap_vla.quantization.backends.triton_kernels import shared_memory
+from sqap_vla.quantization.backends.triton_rows import COMPILED, integers, magnitude, outputs, scale_of
 
-LARGEST_LEFT = 256
-LARGEST_ACROSS = 128
-WARPS, WARPS_LATE, WARPS_ACROSS = 4, 8, 4
+WARPS = 4
 _BLOCK = 64  # rows; four warps of Hopper's do them in one piece
-_SMALLEST_DOT = 16  # tl.dot takes no fewer rows, columns or inputs
 _PROGRAMS = 2  # on one processor
 
 
@@ -61,6 +47,13 @@ def _sigmoid(x):
             "=f,f", [x], tl.float32, True, 1,
         )  # fmt: skip
     return tl.sigmoid(x)
+
+
+@triton.jit
+def _gate(gate, up):
+    """silu(gate) * up"""
+    wide = gate.to(tl.float32)
+    return (wide * _sigmoid(wide) * up.to(tl.float32)).to(gate.dtype)
 
 
 @triton.jit
@@ -102,31 +95,38 @@ def _rotate_quantize(
     if EARLY:
         tl.extra.cuda.gdc_wait()
     x_at = x_ptr + row * stride_x + r[:, None] * C + c[None, :]
-    xs, ups = (), ()
-    for j in tl.static_range(BLOCKS):
-        here = j * BLOCK + r[:, None] < R
-        xs = xs + (tl.load(x_at + j * BLOCK * C, mask=here, other=0.0),)
-        if GATED:
-            ups = ups + (tl.load(x_at + R * C + j * BLOCK * C, mask=here, other=0.0),)
-    if GATED:
-        # All before the first product: between products, they would be done one at a time.
-        gated = ()
-        for j in tl.static_range(BLOCKS):
-            gate = xs[j].to(tl.float32)
-            gated = gated + ((gate * _sigmoid(gate) * ups[j].to(tl.float32)).to(xs[j].dtype),)
-        xs = gated
     sums = ()
     for _ in tl.static_range(BLOCKS):
         sums = sums + (tl.zeros((BLOCK, C), dtype=tl.float32),)
-    for j in tl.static_range(BLOCKS):
-        added = ()
-        for i in tl.static_range(BLOCKS):
-            if AHEAD:  # noqa: SIM108 a constexpr branch
-                left = lefts[j * BLOCKS + i]
-            else:
+    if AHEAD:
+        xs, ups = (), ()
+        for j in tl.static_range(BLOCKS):
+            here = j * BLOCK + r[:, None] < R
+            xs = xs + (tl.load(x_at + j * BLOCK * C, mask=here, other=0.0),)
+            if GATED:
+                ups = ups + (tl.load(x_at + R * C + j * BLOCK * C, mask=here, other=0.0),)
+        if GATED:
+            # All before the first product: between products, they would be done one at a time.
+            gated = ()
+            for j in tl.static_range(BLOCKS):
+                gated = gated + (_gate(xs[j], ups[j]),)
+            xs = gated
+        for j in tl.static_range(BLOCKS):
+            added = ()
+            for i in tl.static_range(BLOCKS):
+                added = added + (tl.dot(lefts[j * BLOCKS + i], xs[j], sums[i], input_precision="ieee"),)
+            sums = added
+    else:
+        for j in tl.range(0, BLOCKS, num_stages=1):
+            here = j * BLOCK + r[:, None] < R
+            x = tl.load(x_at + j * BLOCK * C, mask=here, other=0.0)
+            if GATED:
+                x = _gate(x, tl.load(x_at + R * C + j * BLOCK * C, mask=here, other=0.0))
+            added = ()
+            for i in tl.static_range(BLOCKS):
                 left = tl.load(left_at + i * (BLOCKS * BLOCK * BLOCK) + j * BLOCK)
-            added = added + (tl.dot(left, xs[j], sums[i], input_precision="ieee"),)
-        sums = added
+                added = added + (tl.dot(left, x, sums[i], input_precision="ieee"),)
+            sums = added
     turned = ()
     for i in tl.static_range(BLOCKS):
         turned = turned + (_times_right(sums[i], right),)
@@ -167,8 +167,7 @@ def _rotate_across_quantize(
     x_at = x_ptr + row * stride_x + r[:, None] * C + c[None, :]
     x = tl.load(x_at, mask=inside, other=0.0)
     if GATED:
-        gate, up = x.to(tl.float32), tl.load(x_at + R * C, mask=inside, other=0.0).to(tl.float32)
-        x = (gate * _sigmoid(gate) * up).to(x.dtype)
+        x = _gate(x, tl.load(x_at + R * C, mask=inside, other=0.0))
     at = values_ptr + row * (R * C)
     if PLANAR:
         even, odd = tl.split(tl.reshape(x, (BLOCK, C // 2, 2)))  # before the product: of wider values, in fewer steps
@@ -187,84 +186,28 @@ def _rotate_across_quantize(
     tl.store(scale_ptr + row, tl.where(finite, scale, float("nan")))
 
 
-@dataclass(frozen=True)
-class Factors:
-    """A transform of rows * columns values as H_rows X H_columns. columns 1: no right factor; then `width` values lie
-    side by side that are not mixed, and X is [rows, width]."""
-
-    rows: int
-    columns: int
-    width: int
-
-    @property
-    def fits(self) -> bool:
-        """Whether a kernel takes it."""
-        power_of_two = self.width & (self.width - 1) == 0
-        narrow = (2 if self.columns == 1 else 1) * _SMALLEST_DOT  # across, half of them are multiplied at a time
-        rows = LARGEST_ACROSS if self.columns == 1 else LARGEST_LEFT
-        return self.rows <= rows and power_of_two and narrow <= self.width <= 128
-
-
-def factors_of(size: int, stride: int) -> Factors | None:
-    """Of T_size on one axis (online.InputRotation); None for lengths whose transform is in blocks."""
-    blocks, m, power = split(size)
-    if blocks > 1:
-        return None
-    if stride > 1:
-        return Factors(size, 1, stride)
-    columns = min(power, 64)
-    return Factors(m * (power // columns), columns, columns)
-
-
 def launch_rotate_quantize(
     x: Tensor, factors: Factors, bits: int, clip_ratio: float, gated: bool = False, planar: bool = False
 ) -> tuple[Tensor, Tensor]:
     """x [M, n], or [M, 2 n] with gate and up side by side -> int8 [M, n] and float32 [M, 1]."""
     values, scale = outputs(x, factors.rows * factors.width)
-    early = launches_early(x.device)
     common = (x.stride(0), 1.0 / math.sqrt(factors.rows * factors.columns), clip_ratio if bits == 4 else 1.0)
     options = {
         "R": factors.rows, "C": factors.width, "GATED": gated, "LIMIT": 2 ** (bits - 1) - 1, "PLANAR": planar,
-        "EARLY": early, **launch_options(early),
+        "num_warps": WARPS, **launch_options(x.device),
     }  # fmt: skip
-    block = max(_SMALLEST_DOT, triton.next_power_of_2(factors.rows))
+    block = max(SMALLEST_DOT, triton.next_power_of_2(factors.rows))
     if factors.columns == 1:
-        left = _left(factors.rows, block, x.dtype, x.device)
-        warps = WARPS_ACROSS if block <= 64 else 8
-        _rotate_across_quantize[(x.shape[0],)](values, scale, x, left, *common, BLOCK=block, num_warps=warps, **options)
+        left = left_factor(factors.rows, block, x.dtype, x.device)
+        _rotate_across_quantize[(x.shape[0],)](values, scale, x, left, *common, BLOCK=block, **options)
         return values, scale
     block = min(block, _BLOCK)
     blocks = triton.cdiv(factors.rows, block)
-    left = _left(factors.rows, block * blocks, x.dtype, x.device)
-    right = _right(factors.columns, planar, x.dtype, x.device)
+    left = left_factor(factors.rows, block * blocks, x.dtype, x.device)
+    right = right_factor(factors.columns, planar, x.dtype, x.device)
     needed = x.element_size() * ((block * blocks) ** 2 + block * blocks * factors.width + factors.width**2)
-    ahead = _PROGRAMS * needed <= _shared_memory(x.device)
-    warps = WARPS if ahead else WARPS_LATE
+    ahead = _PROGRAMS * needed <= shared_memory(x.device)
     _rotate_quantize[(x.shape[0],)](
-        values, scale, x, left, right, *common, BLOCK=block, BLOCKS=blocks, AHEAD=ahead, num_warps=warps, **options
+        values, scale, x, left, right, *common, BLOCK=block, BLOCKS=blocks, AHEAD=ahead, **options
     )
     return values, scale
-
-
-@functools.lru_cache(maxsize=32)
-def _left(rows: int, padded: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """[padded, padded], zeros around H_rows: read without masks, in whole words."""
-    return _placed(F.pad(_signs(rows), (0, padded - rows, 0, padded - rows)), dtype, device)
-
-
-@functools.lru_cache(maxsize=32)
-def _right(columns: int, planar: bool, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """H_columns; planar: with its even columns first, so that integers come in the order in which they are written."""
-    matrix = _signs(columns)
-    return _placed(torch.cat([matrix[:, ::2], matrix[:, 1::2]], dim=1) if planar else matrix, dtype, device)
-
-
-def _signs(rows: int) -> Tensor:
-    """The matrix of +-1 whose transform `hadamard.transform` is, up to its factor: H_m (x) H_power."""
-    _, m, power = split(rows)
-    return torch.kron(hadamard_matrix(m), hadamard_matrix(power))
-
-
-def _placed(matrix: Tensor, dtype: torch.dtype, device: torch.device) -> Tensor:
-    with torch.inference_mode(False):  # it outlives the call, and may be used outside of inference mode later
-        return matrix.to(device=device, dtype=dtype).contiguous()

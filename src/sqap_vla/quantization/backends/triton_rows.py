@@ -18,7 +18,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from sqap_vla.cogact.dependent_launch import launches_early
+from sqap_vla.cogact.dependent_launch import launch_options
 
 # The interpreter has neither assembly nor a fused multiply-add; there the same is said in Triton's own terms.
 COMPILED = tl.constexpr(os.environ.get("TRITON_INTERPRET") != "1")
@@ -118,18 +118,12 @@ def launch_quantize(
     gain: of an RMSNorm that comes first."""
     rows, columns = x.shape
     values, scale = outputs(x, columns)
-    early = launches_early(x.device)
     _quantize[(rows,)](
         values, scale, x, channel_scale, gain, columns, x.stride(0), clip_ratio if bits == 4 else 1.0, eps,
         LIMIT=2 ** (bits - 1) - 1, BY_CHANNEL=channel_scale is not None, NORM=gain is not None, PLANAR=planar,
-        EARLY=early, BLOCK=triton.next_power_of_2(columns), num_warps=WARPS, **launch_options(early),
+        BLOCK=triton.next_power_of_2(columns), num_warps=WARPS, **launch_options(x.device),
     )  # fmt: skip
     return values, scale
-
-
-def launch_options(early: bool) -> dict[str, bool]:
-    """What a kernel with EARLY is launched with; Triton before 3.4 does not know the name."""
-    return {"launch_pdl": True} if early else {}
 
 
 def outputs(x: Tensor, columns: int) -> tuple[Tensor, Tensor]:

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from sqap_vla.quantization.backends import Backend
+from sqap_vla.quantization.backends.hadamard_factors import factors_of
 from sqap_vla.quantization.online import InputRotation
 from sqap_vla.quantization.packing import IntegerWeight
 from sqap_vla.quantization.quantizer import ActivationSpec, Granularity, QuantizedInput
@@ -90,7 +91,7 @@ class TritonBackend(Backend):
         """None where the kernel does not take it."""
         if rotation is None:
             return None
-        factors = _rotation().factors_of(rotation.size, rotation.stride)
+        factors = factors_of(rotation.size, rotation.stride)
         if spec.granularity is not Granularity.TOKEN or factors is None or not factors.fits:
             return None
         rows, planar = x.reshape(-1, x.shape[-1]), self._writes_planar(spec, rotation.size * rotation.stride)
