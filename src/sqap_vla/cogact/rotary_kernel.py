@@ -9,23 +9,18 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from sqap_vla.cogact.dependent_launch import launch_options
-
 
 @triton.jit
 def _rotary(
     out_ptr, y_ptr, cos_ptr, sin_ptr,
     tokens, heads, rotated, stride_batch, stride_token, stride_rope,
-    HALF: tl.constexpr, BLOCK_H: tl.constexpr, EARLY: tl.constexpr,
+    HALF: tl.constexpr, BLOCK_H: tl.constexpr,
 ):  # fmt: skip
     """One token of y [B, T, heads * 2 * HALF] -> out [B, T, heads, 2 * HALF]; heads from `rotated` on are copied."""
     token, batch = tl.program_id(0).to(tl.int64), tl.program_id(1).to(tl.int64)
     head = tl.program_id(2) * BLOCK_H + tl.arange(0, BLOCK_H)
     i = tl.arange(0, HALF)
     inside = head[:, None] < heads
-    if EARLY:
-        tl.extra.cuda.gdc_launch_dependents()
-        tl.extra.cuda.gdc_wait()
     at = y_ptr + batch * stride_batch + token * stride_token + head[:, None] * (2 * HALF) + i[None, :]
     low = tl.load(at, mask=inside, other=0.0)
     high = tl.load(at + HALF, mask=inside, other=0.0)
@@ -53,6 +48,6 @@ def rotary_heads_kernel(y: Tensor, cos: Tensor, sin: Tensor, rotated: int) -> Te
     block = min(32, triton.next_power_of_2(heads))
     _rotary[(tokens, batch, triton.cdiv(heads, block))](
         out, y, cos, sin, tokens, heads, rotated, y.stride(0), y.stride(1), cos.stride(0),
-        HALF=width // 2, BLOCK_H=block, num_warps=4, **launch_options(y.device),
+        HALF=width // 2, BLOCK_H=block, num_warps=4,
     )  # fmt: skip
     return out.transpose(1, 2)

@@ -19,6 +19,7 @@ from sqap_vla.pruning.selection import (
     TokenSelection,
     TokenSelector,
     check_select_arguments,
+    lowest,
     rank_descending,
 )
 
@@ -35,5 +36,5 @@ class FastVSelector(TokenSelector):
         """See TokenSelector.select. Nothing is random: `seed` changes nothing."""
         del seed, features
         check_select_arguments(scores, ring, budget, needs_scores=True)
-        kept = torch.argsort(rank_descending(scores))[:budget].sort().values
+        kept = lowest(rank_descending(scores), budget)
         return TokenSelection(kept, torch.full_like(kept, Reason.ATTENTION, dtype=torch.uint8))

@@ -108,12 +108,21 @@ def keep_all(n: int, device: torch.device | str) -> TokenSelection:
 
 
 def rank_descending(scores: Tensor) -> Tensor:
-    """int64 [N]: 0 for the highest score. NaN counts as -inf; equal scores rank by index."""
-    numbers = torch.where(scores.isnan(), -torch.inf, scores)
-    order = torch.sort(numbers, descending=True, stable=True).indices
-    rank = torch.empty_like(order)
-    rank[order] = torch.arange(len(order), device=order.device)
-    return rank
+    """int64 [N]: 0 for the highest score. NaN counts as -inf; equal scores rank by index.
+
+    Counted over all pairs: of a few hundred numbers that takes a GPU less time than sorting them.
+    """
+    numbers, index = torch.where(scores.isnan(), -torch.inf, scores), torch.arange(len(scores), device=scores.device)
+    higher, equal = numbers > numbers[:, None], numbers == numbers[:, None]  # [N, N]: of column and row
+    return (higher | (equal & (index < index[:, None]))).sum(1)
+
+
+def lowest(keys: Tensor, count: int) -> Tensor:
+    """Indices of the `count` lowest of distinct keys [N], in ascending order; counted, too."""
+    stays = (keys < keys[:, None]).sum(1) < count  # [N]
+    place = torch.where(stays, stays.cumsum(0) - 1, count)  # the others share one place, which is cut off
+    index = torch.arange(len(keys), device=keys.device)
+    return torch.empty(count + 1, dtype=index.dtype, device=keys.device).scatter_(0, place, index)[:count]
 
 
 def check_select_arguments(scores: Tensor | None, ring: Tensor, budget: int, needs_scores: bool) -> None:

@@ -30,6 +30,7 @@ from sqap_vla.pruning.selection import (
     TokenSelection,
     TokenSelector,
     check_select_arguments,
+    lowest,
     rank_descending,
 )
 
@@ -105,5 +106,5 @@ class SqapSelector(TokenSelector):
         within = torch.where(attention, rank, within)
         reason = torch.where(ring, int(Reason.RING), reason)
         within = torch.where(ring, index, within)
-        kept = torch.argsort(reason * n + within)[:budget].sort().values
+        kept = lowest(reason * n + within, budget)
         return TokenSelection(kept, reason[kept].to(torch.uint8))

@@ -14,14 +14,15 @@ become views of them, so nothing is held twice.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from sqap_vla.cogact.llama import DecoderLayer, rotary_heads, take_rope
 from sqap_vla.cogact.model import CogAct, sharing_copy
-from sqap_vla.cogact.token_reuse import RotaryTables
+from sqap_vla.cogact.token_reuse import RotaryTables, TokenReuse
 from sqap_vla.quantization.backends import Backend
 from sqap_vla.quantization.backends.registry import select_backend
 from sqap_vla.quantization.linear import QuantizedLinear
@@ -92,6 +93,15 @@ class JoinedDecoderLayer(DecoderLayer):
         asked = self._qkv(backend, normed.rows(rows[:, 0]), x.dtype)[:, None]  # [B, 1, N]
         return rotary_heads(asked, take_rope(rope, last), q // width, kv // width)[0], k, v
 
+    def _attention(self, x: Tensor, rope: RotaryTables, index: int, reuse: TokenReuse | None) -> Tensor:
+        width, attend = self.self_attn.head_dim, _attention_kernel() if x.is_cuda and reuse is None else None
+        if attend is None or width < 32 or width & (width - 1):
+            return super()._attention(x, rope, index, reuse)
+        backend = select_backend(x.device, self._backend)
+        y = self._qkv(backend, self._normed(backend, x), x.dtype).unflatten(0, x.shape[:2])
+        q, kv = self._qkv.outputs[0], self._qkv.outputs[1]
+        return attend(y, *rope, q // width, kv // width)
+
     def finish(self, x: Tensor, attention: Tensor) -> Tensor:
         backend = select_backend(x.device, self._backend)
         rows, norm = x.flatten(0, 1), self.post_attention_layernorm
@@ -106,6 +116,15 @@ class JoinedDecoderLayer(DecoderLayer):
     def _normed(self, backend: Backend, x: Tensor) -> QuantizedInput:
         norm = self.input_layernorm
         return backend.norm_quantize(x, norm.weight, norm.eps, self._qkv.spec.activation)
+
+
+@functools.lru_cache(maxsize=1)
+def _attention_kernel() -> Callable[..., Tensor] | None:
+    try:
+        from sqap_vla.cogact.attention_kernel import attend
+    except ImportError:  # Triton comes with CUDA builds of torch for Linux, and with no other
+        return None
+    return attend
 
 
 def _joins(layer: nn.Module) -> bool:

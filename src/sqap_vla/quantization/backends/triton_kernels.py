@@ -29,12 +29,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from sqap_vla.cogact.dependent_launch import launch_options
 from sqap_vla.quantization.packing import IntegerWeight
 
 # The interpreter has no assembly; there the same is said in Triton's own terms.
 _ASSEMBLY = tl.constexpr(os.environ.get("TRITON_INTERPRET") != "1")
-_CACHE_LINE = tl.constexpr(128)  # bytes
 
 
 @triton.jit
@@ -63,10 +61,8 @@ def _gemm(
     FOUR_BITS: tl.constexpr, PLANAR: tl.constexpr,
     SCALED: tl.constexpr, HAS_BIAS: tl.constexpr, HAS_RESIDUAL: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, WHOLE_K: tl.constexpr,
-    FETCHED: tl.constexpr, EARLY: tl.constexpr,
 ):  # fmt: skip
-    """One tile of y = x times w transposed. BLOCK_K counts bytes of w: inputs, or pairs of them in four bits. FETCHED:
-    cache lines of each row of w that are asked for before x is there."""
+    """One tile of y = x times w transposed. BLOCK_K counts bytes of w: inputs, or pairs of them in four bits."""
     m = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
     n = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
     k = tl.arange(0, BLOCK_K)
@@ -74,12 +70,6 @@ def _gemm(
     # Rows past the end read others again and are not stored: cheaper than a mask.
     x_row = x_ptr + (m[None, :] % rows).to(tl.int64) * stride_x
     w_row = w_ptr + (n[:, None] % outputs).to(tl.int64) * stride_w
-    if EARLY:
-        tl.extra.cuda.gdc_launch_dependents()
-        if FETCHED > 0:
-            line = (w_row + tl.arange(0, FETCHED)[None, :] * _CACHE_LINE).to(tl.int64)
-            tl.inline_asm_elementwise("prefetch.global.L2 [$1]; mov.b32 $0, 0;", "=r,l", [line], tl.int32, False, 1)
-        tl.extra.cuda.gdc_wait()
     step = 1 if PLANAR or not FOUR_BITS else 2
     odd_at = columns if PLANAR else 1
     sums = tl.zeros((BLOCK_N, BLOCK_M), dtype=tl.int32)
@@ -121,14 +111,13 @@ def _gemm(
 
 @dataclass(frozen=True)
 class Tiling:
-    """How a product is cut. k: bytes of weights at a time. fetched: see `_gemm`; a power of two or 0."""
+    """How a product is cut. k: bytes of weights at a time."""
 
     m: int
     n: int
     k: int
     warps: int
     stages: int
-    fetched: int = 4
 
 
 def launch_gemm(
@@ -157,8 +146,7 @@ def launch_gemm(
         FOUR_BITS=four, PLANAR=planar, SCALED=w_scale is not None, HAS_BIAS=bias is not None,
         HAS_RESIDUAL=residual is not None,
         BLOCK_M=tiling.m, BLOCK_N=tiling.n, BLOCK_K=tiling.k, WHOLE_K=columns % tiling.k == 0,
-        FETCHED=tiling.fetched if columns >= 128 * tiling.fetched else 0,
-        num_warps=tiling.warps, num_stages=tiling.stages, **launch_options(x.device),
+        num_warps=tiling.warps, num_stages=tiling.stages,
     )  # fmt: skip
 
 

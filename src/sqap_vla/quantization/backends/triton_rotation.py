@@ -22,7 +22,6 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from sqap_vla.cogact.dependent_launch import launch_options
 from sqap_vla.quantization.backends.hadamard_factors import SMALLEST_DOT, Factors, left_factor, right_factor
 from sqap_vla.quantization.backends.triton_kernels import shared_memory
 from sqap_vla.quantization.backends.triton_rows import COMPILED, integers, magnitude, outputs, scale_of
@@ -77,14 +76,12 @@ def _rotate_quantize(
     values_ptr, scale_ptr, x_ptr, left_ptr, right_ptr,
     stride_x, factor, clip_ratio,
     R: tl.constexpr, C: tl.constexpr, BLOCK: tl.constexpr, BLOCKS: tl.constexpr,
-    GATED: tl.constexpr, LIMIT: tl.constexpr, PLANAR: tl.constexpr, AHEAD: tl.constexpr, EARLY: tl.constexpr,
+    GATED: tl.constexpr, LIMIT: tl.constexpr, PLANAR: tl.constexpr, AHEAD: tl.constexpr,
 ):  # fmt: skip
     """One token [R, C] of x, or of silu(gate) * up whose halves lie side by side, transformed, as integers. The left
     factor is padded to [BLOCKS * BLOCK] * 2; the right one's columns are in the order in which they are written."""
     row = tl.program_id(0).to(tl.int64)
     r, c = tl.arange(0, BLOCK), tl.arange(0, C)
-    if EARLY:
-        tl.extra.cuda.gdc_launch_dependents()
     right = tl.load(right_ptr + c[:, None] * C + c[None, :])
     left_at = left_ptr + r[:, None] * (BLOCKS * BLOCK) + r[None, :]
     lefts = ()
@@ -92,8 +89,6 @@ def _rotate_quantize(
         for j in tl.static_range(BLOCKS):
             for i in tl.static_range(BLOCKS):
                 lefts = lefts + (tl.load(left_at + i * (BLOCKS * BLOCK * BLOCK) + j * BLOCK),)
-    if EARLY:
-        tl.extra.cuda.gdc_wait()
     x_at = x_ptr + row * stride_x + r[:, None] * C + c[None, :]
     sums = ()
     for _ in tl.static_range(BLOCKS):
@@ -153,16 +148,12 @@ def _rotate_across_quantize(
     values_ptr, scale_ptr, x_ptr, left_ptr,
     stride_x, factor, clip_ratio,
     R: tl.constexpr, C: tl.constexpr, BLOCK: tl.constexpr,
-    GATED: tl.constexpr, LIMIT: tl.constexpr, PLANAR: tl.constexpr, EARLY: tl.constexpr,
+    GATED: tl.constexpr, LIMIT: tl.constexpr, PLANAR: tl.constexpr,
 ):  # fmt: skip
     """As _rotate_quantize, without a right factor."""
     row = tl.program_id(0).to(tl.int64)
     r, c, pair = tl.arange(0, BLOCK), tl.arange(0, C), tl.arange(0, C // 2)
-    if EARLY:
-        tl.extra.cuda.gdc_launch_dependents()
     left = tl.load(left_ptr + r[:, None] * BLOCK + r[None, :])
-    if EARLY:
-        tl.extra.cuda.gdc_wait()
     inside = r[:, None] < R
     x_at = x_ptr + row * stride_x + r[:, None] * C + c[None, :]
     x = tl.load(x_at, mask=inside, other=0.0)
@@ -194,7 +185,7 @@ def launch_rotate_quantize(
     common = (x.stride(0), 1.0 / math.sqrt(factors.rows * factors.columns), clip_ratio if bits == 4 else 1.0)
     options = {
         "R": factors.rows, "C": factors.width, "GATED": gated, "LIMIT": 2 ** (bits - 1) - 1, "PLANAR": planar,
-        "num_warps": WARPS, **launch_options(x.device),
+        "num_warps": WARPS,
     }  # fmt: skip
     block = max(SMALLEST_DOT, triton.next_power_of_2(factors.rows))
     if factors.columns == 1:

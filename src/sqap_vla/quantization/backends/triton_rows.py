@@ -18,8 +18,6 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from sqap_vla.cogact.dependent_launch import launch_options
-
 # The interpreter has neither assembly nor a fused multiply-add; there the same is said in Triton's own terms.
 COMPILED = tl.constexpr(os.environ.get("TRITON_INTERPRET") != "1")
 WARPS = 8
@@ -68,20 +66,16 @@ def scale_of(largest, clip_ratio, LIMIT: tl.constexpr):
 def _quantize(
     values_ptr, scale_ptr, x_ptr, channel_ptr, gain_ptr,
     columns, stride_x, clip_ratio, eps,
-    LIMIT: tl.constexpr, BY_CHANNEL: tl.constexpr, NORM: tl.constexpr, PLANAR: tl.constexpr, EARLY: tl.constexpr,
+    LIMIT: tl.constexpr, BY_CHANNEL: tl.constexpr, NORM: tl.constexpr, PLANAR: tl.constexpr,
     BLOCK: tl.constexpr,
 ):  # fmt: skip
     """One token of x as integers and their scale; see quantizer.quantize_input."""
     row, k = tl.program_id(0).to(tl.int64), tl.arange(0, BLOCK)
     inside = k < columns
-    if EARLY:
-        tl.extra.cuda.gdc_launch_dependents()
     if NORM:
         gain = tl.load(gain_ptr + k, mask=inside, other=0.0).to(tl.float32)
     if BY_CHANNEL:
         channel = tl.load(channel_ptr + k, mask=inside, other=1.0)
-    if EARLY:
-        tl.extra.cuda.gdc_wait()
     x = tl.load(x_ptr + row * stride_x + k, mask=inside, other=0.0)
     wide = x.to(tl.float32)
     if NORM:
@@ -121,7 +115,7 @@ def launch_quantize(
     _quantize[(rows,)](
         values, scale, x, channel_scale, gain, columns, x.stride(0), clip_ratio if bits == 4 else 1.0, eps,
         LIMIT=2 ** (bits - 1) - 1, BY_CHANNEL=channel_scale is not None, NORM=gain is not None, PLANAR=planar,
-        BLOCK=triton.next_power_of_2(columns), num_warps=WARPS, **launch_options(x.device),
+        BLOCK=triton.next_power_of_2(columns), num_warps=WARPS,
     )  # fmt: skip
     return values, scale
 
