@@ -227,7 +227,7 @@ def rotary_tables(positions: Tensor, head_dim: int, theta: float, dtype: torch.d
     return angles.cos().to(dtype), angles.sin().to(dtype)
 
 
-@functools.lru_cache(maxsize=32)
+@functools.cache  # a CUDA graph knows a table by its address alone: none may go; they are few and small
 def first_rotary_tables(
     tokens: int, head_dim: int, theta: float, dtype: torch.dtype, device: torch.device
 ) -> RotaryTables:
