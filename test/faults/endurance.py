@@ -131,20 +131,26 @@ def soak(minutes: float) -> dict[str, object]:
 
 
 class RosPath:
-    """What a chunk takes beside inference: from the image's stamp to the chunk in the command timer's hands."""
+    """What a chunk takes beside inference, until it is in the command timer's hands: from the image's stamp, and from
+    the image's callback."""
 
     def __init__(self, node: Node, policy: str) -> None:
-        self._values: dict[str, list[float]] = {"processing_time_ms": [], "pipeline_latency_ms": []}
+        self._values: dict[str, list[float]] = {"processing_time_ms": [], "pipeline_latency_ms": [], "node_time_ms": []}
         for name, values in self._values.items():
             topic = f"{policy}/debug/{name}"
             node.create_subscription(Float32, topic, lambda msg, values=values: values.append(msg.data), qos.debug())
 
     def figures(self) -> dict[str, float]:
         """Raises AssertionError where a message was lost: one would be set against another frame's."""
-        inference, whole = self._values.values()
-        assert len(inference) == len(whole) > 0, f"{len(inference)} and {len(whole)} messages"
-        beside = np.array(whole) - np.array(inference)
-        return {f"ros_path_ms_p{q}": round(float(np.percentile(beside, q)), 2) for q in (50, 99)}
+        inference, whole, node = self._values.values()
+        counts = {len(values) for values in self._values.values()}
+        assert len(counts) == 1 and 0 not in counts, f"{counts} messages"
+        paths = {"from_stamp": np.array(whole) - np.array(inference), "from_callback": np.array(node)}
+        return {
+            f"{name}_ms_p{q}": round(float(np.percentile(values, q)), 2)
+            for name, values in paths.items()
+            for q in (50, 99)
+        }
 
 
 def images(minutes: float, rate_hz: float, width: int, height: int) -> dict[str, object]:

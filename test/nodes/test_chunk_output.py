@@ -69,7 +69,7 @@ def costly(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def test_without_listeners_there_is_a_chunk_and_nothing_is_drawn_or_written(costly: list[str]):
     node = Node(listened=set())
-    ChunkOutput(node).send(CHUNK, OBSERVATION, "camera", pipeline_ms=12.0)
+    ChunkOutput(node).send(CHUNK, OBSERVATION, "camera", pipeline_ms=12.0, node_ms=2.0)
     assert {topic for topic, publisher in node.publishers.items() if publisher.sent} == {"~/chunk"}
     assert costly == []
 
@@ -80,7 +80,7 @@ def test_without_listeners_there_is_a_chunk_and_nothing_is_drawn_or_written(cost
 )
 def test_each_debug_topic_is_made_for_its_own_listeners(costly: list[str], topic: str, made: list[str]):
     node = Node(listened={topic})
-    ChunkOutput(node).send(CHUNK, OBSERVATION, "camera", pipeline_ms=12.0)
+    ChunkOutput(node).send(CHUNK, OBSERVATION, "camera", pipeline_ms=12.0, node_ms=2.0)
     assert {name for name, publisher in node.publishers.items() if publisher.sent} == {"~/chunk", topic}
     assert costly == made
 
@@ -88,9 +88,9 @@ def test_each_debug_topic_is_made_for_its_own_listeners(costly: list[str], topic
 def test_scalars_and_stamps():
     topics = [f"~/debug/{name}" for name in (*chunk_output.SCALARS, "overlay")]
     node = Node(listened=set(topics))
-    ChunkOutput(node).send(CHUNK, OBSERVATION, "camera", pipeline_ms=12.0)
+    ChunkOutput(node).send(CHUNK, OBSERVATION, "camera", pipeline_ms=12.0, node_ms=2.0)
     *scalars, overlay = (node.publishers[topic].sent[0] for topic in topics)
-    assert [msg.data for msg in scalars] == [10.5, 12.0, 1.0]
+    assert [msg.data for msg in scalars] == [10.5, 12.0, 2.0, 1.0]
     assert (overlay.header.stamp.sec, overlay.header.stamp.nanosec, overlay.header.frame_id) == (3, 4, "camera")
 
 

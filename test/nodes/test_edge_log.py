@@ -47,7 +47,7 @@ def test_frames_of_two_publishers_in_turns_are_one_line():
     told = []
     for _ in range(50):
         told.append(figures.rejected(InputError("image_out_of_order", "not newer")))
-        told.append(bool(figures.finished(chunk, (InputError("camera_info_missing", "none"),), 1.0)))
-        figures.finished(chunk, (), 1.0)
+        told.append(bool(figures.finished(chunk, (InputError("camera_info_missing", "none"),), 1.0, 0.5)))
+        figures.finished(chunk, (), 1.0, 0.5)
     assert sum(told) == 2
     assert figures.values()["input/rejected/image_out_of_order"] == "50"

@@ -6,6 +6,7 @@
 ~/debug/step                   JSON: stamp, tokens kept and why, projected end-effector, chunk, stage times (String)
 ~/debug/overlay                the frame with kept tokens by reason, ring and end-effector (Image)
 ~/debug/processing_time_ms     inference; ~/debug/pipeline_latency_ms: image stamp to chunk; ~/debug/token_keep_ratio
+~/debug/node_time_ms           image callback to chunk in the command timer's hands, without inference
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from sqap_vla.pruning.overlay import draw_overlay
 from sqap_vla.runtime.types import ActionChunk, Observation
 
 VISUAL_TOKENS = 256
-SCALARS = ("processing_time_ms", "pipeline_latency_ms", "token_keep_ratio")
+SCALARS = ("processing_time_ms", "pipeline_latency_ms", "node_time_ms", "token_keep_ratio")
 
 
 class ChunkOutput:
@@ -35,10 +36,13 @@ class ChunkOutput:
             name: node.create_lifecycle_publisher(Float32, f"~/debug/{name}", qos.debug()) for name in SCALARS
         }
 
-    def send(self, chunk: ActionChunk, observation: Observation, frame_id: str, pipeline_ms: float) -> None:
+    def send(
+        self, chunk: ActionChunk, observation: Observation, frame_id: str, pipeline_ms: float, node_ms: float
+    ) -> None:
         self._chunk.publish(chunk_message(chunk))
         kept = len(chunk.selection.kept)
-        for name, value in zip(SCALARS, (chunk.times.total_ms, pipeline_ms, kept / VISUAL_TOKENS), strict=True):
+        scalars = (chunk.times.total_ms, pipeline_ms, node_ms, kept / VISUAL_TOKENS)
+        for name, value in zip(SCALARS, scalars, strict=True):
             if self._scalars[name].get_subscription_count():
                 self._scalars[name].publish(Float32(data=float(value)))
         if self._step.get_subscription_count():

@@ -9,6 +9,7 @@ controller what to do now. So neither a slow inference nor a /clock that stands 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 
@@ -144,7 +145,7 @@ class PolicyPipeline:
     def _on_image(self, msg: Frame) -> None:
         if not self.active:
             return
-        now_ns = self._now_ns()
+        came_s, now_ns = time.perf_counter(), self._now_ns()
         self._check_clock(now_ns)
         try:
             self._stamp_gate.check(stamp_ns(msg.header.stamp), now_ns)
@@ -152,7 +153,7 @@ class PolicyPipeline:
             self._reject(error)
             return
         self._commander.frame_arrived()
-        self._worker.submit(msg)
+        self._worker.submit((msg, came_s))
 
     def _tick(self) -> None:
         now_ns = self._now_ns()
@@ -193,8 +194,9 @@ class PolicyPipeline:
 
     # Inference, on its own thread
 
-    def _infer(self, msg: Frame) -> None:
-        engine, controller = self._engine, self._controller
+    def _infer(self, arrival: tuple[Frame, float]) -> None:
+        """arrival: a frame, and when it came on the host's clock."""
+        (msg, came_s), engine, controller = arrival, self._engine, self._controller
         epoch = controller.epoch  # before anything is read: what is forgotten while this runs makes the chunk outdated
         try:
             built = self._builder.build(msg)
@@ -203,6 +205,7 @@ class PolicyPipeline:
             return
         chunk = engine.infer(built.observation)
         refusal = controller.set_chunk(chunk, epoch)
+        node_ms = max(1e3 * (time.perf_counter() - came_s) - chunk.times.total_ms, 0.0)
         if refusal == CHUNK_OUTDATED or not self.active:
             return  # deactivated, told otherwise, or the clock went back, while this ran
         self._commander.chunk_arrived()
@@ -210,9 +213,10 @@ class PolicyPipeline:
         logger = self._node.get_logger()
         if refusal and self._figures.refused(refusal):
             logger.warning(f"a chunk gives no command: {refusal}")
-        for warning in self._figures.finished(chunk, built.warnings, max(pipeline_ms, 0.0), refused=bool(refusal)):
+        warnings = self._figures.finished(chunk, built.warnings, max(pipeline_ms, 0.0), node_ms, bool(refusal))
+        for warning in warnings:
             logger.warning(str(warning))
-        self._output.send(chunk, built.observation, msg.header.frame_id, pipeline_ms)
+        self._output.send(chunk, built.observation, msg.header.frame_id, pipeline_ms, node_ms)
 
     def _inference_failed(self, error: Exception) -> None:
         if self._figures.failed(error):

@@ -39,6 +39,7 @@ class PolicyFigures:
         self._lock = threading.Lock()
         self._latency = {stage: LatencyWindow(size=200, warm_up=warm_up) for stage in STAGES}
         self._pipeline = LatencyWindow(size=200, warm_up=warm_up)  # image stamp to chunk
+        self._node = LatencyWindow(size=200, warm_up=warm_up)  # image callback to chunk, without inference
         self._rejected: Counter[str] = Counter()
         self._fallbacks: Counter[str] = Counter()
         self._refused: Counter[str] = Counter()
@@ -71,13 +72,19 @@ class PolicyFigures:
             return self._log.begins(reason)
 
     def finished(
-        self, chunk: ActionChunk, warnings: tuple[InputError, ...], pipeline_ms: float, refused: bool = False
+        self,
+        chunk: ActionChunk,
+        warnings: tuple[InputError, ...],
+        pipeline_ms: float,
+        node_ms: float,
+        refused: bool = False,
     ) -> list[InputError]:
         """Counts a chunk; returns the warnings that should be told."""
         with self._lock:
             for stage in STAGES:
                 self._latency[stage].add(getattr(chunk.times, f"{stage}_ms"))
             self._pipeline.add(pipeline_ms)
+            self._node.add(node_ms)
             if chunk.fallback:
                 self._fallbacks[chunk.fallback] += 1
             self._warnings = {w.reason: str(w) for w in warnings}
@@ -99,7 +106,7 @@ class PolicyFigures:
             values |= {f"input/rejected/{reason}": str(n) for reason, n in self._rejected.items()}
             values |= {f"tf/warning/{reason}": text for reason, text in self._warnings.items()}
             values |= {f"tokens/fallback/{reason}": str(n) for reason, n in self._fallbacks.items()}
-            for stage, window in [*self._latency.items(), ("pipeline", self._pipeline)]:
+            for stage, window in [*self._latency.items(), ("pipeline", self._pipeline), ("node", self._node)]:
                 summary = window.summary()
                 for name in ("p50", "p95", "p99") if summary else ():
                     values[f"inference/{stage}_ms_{name}"] = f"{getattr(summary, f'{name}_ms'):.1f}"
