@@ -42,7 +42,7 @@ endif
 # a process that loads both crashes.
 test-kernels: venv-complete ## run the GPU kernels' tests on the CPU, in Triton's interpreter
 	@test -d $(VENV)/triton || $(BIN)/python -m pip install --quiet --no-deps --target $(VENV)/triton -r docker/ros_venv/requirements/triton.txt
-	@PYTHONPATH=$(VENV)/triton $(BIN)/python -m pytest -n 2 test/quantization/test_triton.py test/cogact/test_*_kernel*.py
+	@PYTHONPATH=$(VENV)/triton $(BIN)/python -m pytest -n 2 test/quantization/test_triton*.py test/cogact/test_*_kernel*.py
 
 clean: ## remove the environment and everything made by running and building
 	rm -rf $(VENV) build install log out site .pytest_cache .hypothesis src/*.egg-info

@@ -15,8 +15,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from sqap_vla.cogact.shared_memory import fitting_stages
+
 _QUERIES, _KEYS = 64, 64  # at a time
-_TWO_STAGES = 99 * 1024  # bytes of shared memory that loading keys ahead needs, for heads of 128
 
 
 @triton.jit
@@ -80,10 +81,9 @@ def attend(y: Tensor, cos: Tensor, sin: Tensor, heads: int, kv_heads: int) -> Te
     y = y if y.stride(2) == 1 else y.contiguous()
     cos, sin = (table if table.stride()[1:] == (width, 1) else table.contiguous() for table in (cos, sin))
     out = torch.empty(batch, tokens, heads * width, dtype=y.dtype, device=y.device)
-    roomy = not y.is_cuda or torch.cuda.get_device_properties(y.device).shared_memory_per_block_optin >= _TWO_STAGES
     _attend[(triton.cdiv(tokens, _QUERIES), heads, batch)](
         out, y, cos, sin, tokens, width**-0.5, y.stride(0), y.stride(1), cos.stride(0),
         HEADS=heads, SHARING=heads // kv_heads, HALF=width // 2, BLOCK_M=_QUERIES, BLOCK_N=_KEYS,
-        num_warps=4, num_stages=2 if roomy else 1,
+        num_warps=4, num_stages=fitting_stages(2, _KEYS * 3 * width * y.element_size(), y.device),
     )  # fmt: skip
     return out

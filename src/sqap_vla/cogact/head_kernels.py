@@ -27,6 +27,7 @@ import triton.language as tl
 from torch import Tensor
 
 from sqap_vla.cogact.dependent_launch import launch_options
+from sqap_vla.cogact.shared_memory import fitting_stages
 
 LARGEST_ROWS = 64  # at a time
 _CACHE_LINE = tl.constexpr(64)  # values in 128 bytes
@@ -171,10 +172,11 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None, tiling: Tiling, gelu
     else:
         y = torch.empty(rows, outputs, dtype=torch.float16, device=x.device)
     block_m = min(LARGEST_ROWS, max(16, triton.next_power_of_2(rows)))
+    stages = fitting_stages(tiling.stages, x.element_size() * (block_m + tiling.n) * block_k, x.device)
     _product[(outputs // tiling.n, triton.cdiv(rows, block_m), tiling.splits)](
         y, x, weight, bias, rows, outputs, INPUTS=inputs, SPLITS=tiling.splits, GELU=gelu,
         BLOCK_M=block_m, BLOCK_N=tiling.n, BLOCK_K=block_k, LINES=_lines(inputs // tiling.splits),
-        num_warps=tiling.warps, num_stages=tiling.stages, **launch_options(x.device),
+        num_warps=tiling.warps, num_stages=stages, **launch_options(x.device),
     )  # fmt: skip
     return y
 
@@ -185,11 +187,13 @@ def attend_and_project(qkv: Tensor, weight: Tensor, tokens: int, heads: int, til
     at_once = min(LARGEST_ROWS // tokens, rows // tokens)
     here, width = heads // tiling.splits, dim // heads
     parts = torch.empty(tiling.splits, rows, dim, dtype=torch.float32, device=qkv.device)
+    block_m = max(16, triton.next_power_of_2(at_once * tokens))
+    stages = fitting_stages(tiling.stages, qkv.element_size() * (3 * block_m + tiling.n) * width, qkv.device)
     _attend_and_project[(dim // tiling.n, triton.cdiv(rows, at_once * tokens), tiling.splits)](
         parts, qkv, weight, rows, width**-0.5,
         TOKENS=tokens, SEQUENCES=at_once, HEADS=heads, HEADS_HERE=here, WIDTH=width,
-        BLOCK_M=max(16, triton.next_power_of_2(at_once * tokens)), BLOCK_N=tiling.n, LINES=_lines(here * width),
-        num_warps=tiling.warps, num_stages=tiling.stages, **launch_options(qkv.device),
+        BLOCK_M=block_m, BLOCK_N=tiling.n, LINES=_lines(here * width),
+        num_warps=tiling.warps, num_stages=stages, **launch_options(qkv.device),
     )  # fmt: skip
     return parts
 

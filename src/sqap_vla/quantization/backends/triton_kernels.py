@@ -20,15 +20,14 @@ after another, and a weight is read from memory once.
 
 from __future__ import annotations
 
-import functools
 import os
 from dataclasses import dataclass, replace
 
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
+from sqap_vla.cogact.shared_memory import shared_memory
 from sqap_vla.quantization.packing import IntegerWeight
 
 # The interpreter has no assembly; there the same is said in Triton's own terms.
@@ -150,20 +149,12 @@ def launch_gemm(
     )  # fmt: skip
 
 
-def choose_tiling(rows: int, shared_memory: int) -> Tiling:
-    """For `rows` tokens, on a GPU that lets a program have so many bytes of shared memory.
+def choose_tiling(rows: int, room: int) -> Tiling:
+    """For `rows` tokens, on a GPU where a program has room for so many bytes of shared memory.
 
     Of 36 tilings, with and without the inputs split, this one was the fastest on an H100 or within 1 % of it for each
     of CogACT's products, with 186 rows and with 288.
     """
     tiling = Tiling(min(64, max(16, triton.next_power_of_2(rows))), 128, 128, warps=8, stages=3)
     needed = tiling.stages * tiling.k * (2 * tiling.m + tiling.n)
-    return tiling if needed <= shared_memory else replace(tiling, k=64, stages=2)
-
-
-@functools.lru_cache(maxsize=16)
-def shared_memory(device: torch.device) -> int:
-    """Bytes that a program may have; elsewhere than on CUDA, as on a small GPU."""
-    if device.type != "cuda":
-        return 2**17
-    return torch.cuda.get_device_properties(device).shared_memory_per_block_optin
+    return tiling if needed <= room else replace(tiling, k=64, stages=2)

@@ -22,8 +22,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from sqap_vla.cogact.shared_memory import shared_memory
 from sqap_vla.quantization.backends.hadamard_factors import SMALLEST_DOT, Factors, left_factor, right_factor
-from sqap_vla.quantization.backends.triton_kernels import shared_memory
 from sqap_vla.quantization.backends.triton_rows import COMPILED, integers, magnitude, outputs, scale_of
 
 WARPS = 4
