@@ -92,11 +92,16 @@ def _paired(results: Results, scenario: str, variant: Variant) -> str:
 
 
 def _ratios(results: Results) -> str:
-    rows = []
+    """Columns may have different episodes, so below each stands what dense does on the same ones."""
+    rows, variants = [], (*RATIOS, DENSE)
     for scenario in SCENARIOS:
-        own = [average(results.all_of(scenario, variant), results.titles) for variant in (*RATIOS, DENSE)]
-        rows.append([SCENARIO_TITLES[scenario], *("-" if value is None else f"{value:.1f}" for value in own)])
-        paper = [variant.paper[scenario][-1] for variant in (*RATIOS, DENSE)]
+        dense = results.all_of(scenario, DENSE)
+        every = [results.all_of(scenario, variant) for variant in variants]
+        same = [{key: dense[key] for key in own.keys() & dense.keys()} for own in every]
+        for title, columns in ((SCENARIO_TITLES[scenario], every), ("dense, the same episodes", same)):
+            means = [average(column, results.titles) for column in columns]
+            rows.append([title, *("-" if mean is None else f"{mean:.1f}" for mean in means)])
+        paper = [variant.paper[scenario][-1] for variant in variants]
         rows.append(["*paper*", *(f"{value:.1f}" for value in paper)])
     head = ["pruning ratio, W4A4", *(variant.title for variant in RATIOS), "dense"]
     return _table("3. Pruning ratio, averages over the tasks", head, rows)
