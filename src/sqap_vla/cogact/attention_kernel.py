@@ -15,16 +15,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from sqap_vla.cogact.rotary_kernel import turned
 from sqap_vla.cogact.shared_memory import fitting_stages
 
 _QUERIES, _KEYS = 64, 64  # at a time
-
-
-@triton.jit
-def _turned(low, high, cos, sin):
-    """Halves of heads turned by their positions, rounded as in steps of their own."""
-    wide_low, wide_high = low.to(tl.float32), high.to(tl.float32)
-    return (wide_low * cos - wide_high * sin).to(low.dtype), (wide_high * cos + wide_low * sin).to(low.dtype)
 
 
 @triton.jit
@@ -44,7 +38,7 @@ def _attend(
     asked = m[:, None] < tokens
     at, turn = y + head * width + m[:, None] * stride_token + i[None, :], table + m[:, None] * width + i[None, :]
     cos, sin = tl.load(cos_ptr + turn, mask=asked, other=0.0), tl.load(sin_ptr + turn, mask=asked, other=0.0)
-    q_low, q_high = _turned(
+    q_low, q_high = turned(
         tl.load(at, mask=asked, other=0.0), tl.load(at + HALF, mask=asked, other=0.0), cos, sin
     )  # [M, HALF] each
     mixed = tl.zeros((BLOCK_M, width), dtype=tl.float32)
@@ -58,7 +52,7 @@ def _attend(
             tl.load(cos_ptr + k_turn, mask=there, other=0.0),
             tl.load(sin_ptr + k_turn, mask=there, other=0.0),
         )
-        k_low, k_high = _turned(
+        k_low, k_high = turned(
             tl.load(k_at, mask=there, other=0.0), tl.load(k_at + HALF, mask=there, other=0.0), k_cos, k_sin
         )  # [HALF, N] each
         v = tl.load(value + n[:, None] * stride_token + wide[None, :], mask=n[:, None] < tokens, other=0.0)

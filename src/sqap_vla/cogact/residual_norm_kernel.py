@@ -9,6 +9,8 @@ import triton
 import triton.language as tl
 from torch import Tensor, nn
 
+from sqap_vla.cogact.head_kernels import layer_norm
+
 
 @triton.jit
 def _add_and_norm(
@@ -25,8 +27,7 @@ def _add_and_norm(
     total = (x.to(tl.float32) + branch).to(x.dtype)
     tl.store(sum_ptr + row + k, total, mask=inside)
     wide = total.to(tl.float32)
-    centred = tl.where(inside, wide - tl.sum(wide) / DIM, 0.0)
-    normed = centred * tl.math.rsqrt(tl.sum(centred * centred) / DIM + eps)
+    normed = layer_norm(wide, inside, eps, DIM)
     gain = tl.load(gain_ptr + k, mask=inside, other=0.0).to(tl.float32)
     bias = tl.load(bias_ptr + k, mask=inside, other=0.0).to(tl.float32)
     tl.store(normed_ptr + row + k, (normed * gain + bias).to(x.dtype), mask=inside)

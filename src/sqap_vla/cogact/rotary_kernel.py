@@ -11,6 +11,13 @@ from torch import Tensor
 
 
 @triton.jit
+def turned(low, high, cos, sin):
+    """Halves of heads turned by their positions, rounded as in steps of their own."""
+    wide_low, wide_high = low.to(tl.float32), high.to(tl.float32)
+    return (wide_low * cos - wide_high * sin).to(low.dtype), (wide_high * cos + wide_low * sin).to(low.dtype)
+
+
+@triton.jit
 def _rotary(
     out_ptr, y_ptr, cos_ptr, sin_ptr,
     tokens, heads, rotated, stride_batch, stride_token, stride_rope,
@@ -28,9 +35,8 @@ def _rotary(
     # Both halves of the tables hold the same angles.
     cos, sin = tl.load(cos_ptr + table)[None, :], tl.load(sin_ptr + table)[None, :]
     turns = head[:, None] < rotated
-    wide_low, wide_high = low.to(tl.float32), high.to(tl.float32)
-    new_low = tl.where(turns, (wide_low * cos - wide_high * sin).to(low.dtype), low)
-    new_high = tl.where(turns, (wide_high * cos + wide_low * sin).to(low.dtype), high)
+    new_low, new_high = turned(low, high, cos, sin)
+    new_low, new_high = tl.where(turns, new_low, low), tl.where(turns, new_high, high)
     to = out_ptr + ((batch * tokens + token) * heads + head[:, None]) * (2 * HALF) + i[None, :]
     tl.store(to, new_low, mask=inside)
     tl.store(to + HALF, new_high, mask=inside)
