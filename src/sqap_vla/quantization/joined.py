@@ -77,11 +77,8 @@ class JoinedDecoderLayer(DecoderLayer):
         self._backend = attention.q_proj.backend
 
     def qkv(self, x: Tensor, rope: RotaryTables) -> tuple[Tensor, Tensor, Tensor]:
-        backend = select_backend(x.device, self._backend)
-        y = self._qkv(backend, self._normed(backend, x), x.dtype).unflatten(0, x.shape[:2])
-        q, kv = self._qkv.outputs[0], self._qkv.outputs[1]
-        width = self.self_attn.head_dim
-        return rotary_heads(y, rope, q // width, kv // width)
+        y, heads, kv_heads = self._projected(x)
+        return rotary_heads(y, rope, heads, kv_heads)
 
     def qkv_last(self, x: Tensor, rope: RotaryTables, last: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         backend = select_backend(x.device, self._backend)
@@ -97,10 +94,8 @@ class JoinedDecoderLayer(DecoderLayer):
         width, attend = self.self_attn.head_dim, _attention_kernel() if x.is_cuda and reuse is None else None
         if attend is None or width < 32 or width & (width - 1):
             return super()._attention(x, rope, index, reuse)
-        backend = select_backend(x.device, self._backend)
-        y = self._qkv(backend, self._normed(backend, x), x.dtype).unflatten(0, x.shape[:2])
-        q, kv = self._qkv.outputs[0], self._qkv.outputs[1]
-        return attend(y, *rope, q // width, kv // width)
+        y, heads, kv_heads = self._projected(x)
+        return attend(y, *rope, heads, kv_heads)
 
     def finish(self, x: Tensor, attention: Tensor) -> Tensor:
         backend = select_backend(x.device, self._backend)
@@ -112,6 +107,12 @@ class JoinedDecoderLayer(DecoderLayer):
         both = self._gate_up(backend, normed, x.dtype)  # [M, 2 hidden]
         gated = backend.gate_rotate_quantize(both, down.rotation, down.spec.activation)
         return down(backend, gated, x.dtype, rows).unflatten(0, x.shape[:2])
+
+    def _projected(self, x: Tensor) -> tuple[Tensor, int, int]:
+        """x [B, T, D] -> q, k and v side by side [B, T, N], and how many heads q and k have."""
+        backend, width = select_backend(x.device, self._backend), self.self_attn.head_dim
+        y = self._qkv(backend, self._normed(backend, x), x.dtype).unflatten(0, x.shape[:2])
+        return y, self._qkv.outputs[0] // width, self._qkv.outputs[1] // width
 
     def _normed(self, backend: Backend, x: Tensor) -> QuantizedInput:
         norm = self.input_layernorm
