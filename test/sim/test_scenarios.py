@@ -13,8 +13,8 @@ import pytest
 
 from sqap_vla.sim import FACTORS, FAMILIES, SCENARIOS, CameraConfig, EnvironmentConfig, TabletopEnv, project_points
 from sqap_vla.sim import scenarios as ranges
-from sqap_vla.sim.look import PLAIN, Look, Surface
-from sqap_vla.sim.scenarios import VARIANT_AGGREGATION, VISUAL_MATCHING, draw_look
+from sqap_vla.sim.look import PLAIN, Look, Surface, apply_look
+from sqap_vla.sim.scenarios import TRAINING, VARIANT_AGGREGATION, VISUAL_MATCHING, draw_look
 from sqap_vla.sim.scene import CUBE_COLORS, CUBE_RADIUS_M, DISTRACTOR_RADII_M
 from sqap_vla.sim.start import PHYSICS_STREAM, CubeRegion, random_stream
 
@@ -86,6 +86,39 @@ def test_no_variant_lies_within_the_training_look() -> None:
         scale = np.tan(look.camera.fov_y_rad / 2) / np.tan(CAMERA.fov_y_rad / 2)
         assert not 0.975 < scale < 1.045
         assert np.linalg.norm(np.subtract(look.camera.position_m, CAMERA.position_m)) > 0.05
+
+
+def test_no_variant_lies_within_what_training_shows() -> None:
+    shadows = 0
+    for seed in range(200):
+        shown, plain = draw_look(TRAINING, seed, CAMERA, cubes(seed)), matching(seed)
+        assert shown.table == plain.table and shown.background == plain.background and not shown.distractors
+        assert shown.lighting.power == plain.lighting.power and shown.lighting.tint == plain.lighting.tint
+        turn_rad = shown.lighting.key_azimuth_rad - plain.lighting.key_azimuth_rad
+        assert -ranges.KEY_TURN_RAD[0] < turn_rad < ranges.KEY_TURN_RAD[0]
+        assert shown.lighting.key_elevation_rad < ranges.KEY_ELEVATION_RAD[0]
+        assert abs(azimuth_rad(shown.camera) - azimuth_rad(CAMERA)) < ranges.CAMERA_AZIMUTH_RAD[0] - 0.005
+        scale = np.tan(shown.camera.fov_y_rad / 2) / np.tan(CAMERA.fov_y_rad / 2)
+        assert ranges.FOV_SCALES[0][1] < scale < ranges.FOV_SCALES[1][0]
+        shadows += shown.lighting.shadows
+    assert 100 < shadows < 160 and matching(0).lighting.shadows
+
+
+def azimuth_rad(camera: CameraConfig) -> float:
+    offset_m = np.subtract(camera.position_m, camera.target_m)
+    return float(np.arctan2(offset_m[1], offset_m[0]))
+
+
+def test_a_light_without_shadows_leaves_the_table_bright() -> None:
+    env = TabletopEnv()
+    pictures = []
+    for shadows in (True, False):
+        env.reset(seed=3)
+        apply_look(env.scene.model, replace(env.look, lighting=replace(env.look.lighting, shadows=shadows)))
+        pictures.append(env.camera_image().astype(int))
+    env.close()
+    brighter = pictures[1] - pictures[0]
+    assert (brighter > 20).any(axis=2).mean() > 0.005 and (brighter < -20).any(axis=2).mean() < 0.0005
 
 
 def test_what_matters_stays_in_view() -> None:

@@ -13,7 +13,7 @@ from sqap_vla.cogact.checkpoint import load_checkpoint
 from sqap_vla.cogact.normalization import statistics_for
 from sqap_vla.training.dataset import FrameStore
 from sqap_vla.training.export import UNNORM_KEY, write_checkpoint
-from sqap_vla.training.trainer import Phase, Trainer, TrainingConfig
+from sqap_vla.training.trainer import GPU_PHASES, Phase, Trainer, TrainingConfig, further_phase
 
 PHASES = (
     Phase("towers", steps=8, batch=4, towers=True, decoder=False, rate=2e-3, warmup=2),
@@ -56,6 +56,25 @@ def test_a_run_taken_up_again_ends_with_the_same_weights(trained, demonstrations
         again.train_step()
     for name, tensor in run.average.items():
         torch.testing.assert_close(again.average[name], tensor, atol=1e-5, rtol=1e-4, msg=name)
+
+
+def test_a_run_can_start_from_trained_weights(trained, demonstrations: Path, tmp_path: Path) -> None:
+    run, _, _ = trained
+    write_checkpoint(tmp_path, run.network, run.average, 20, {"seed": 0}, torch.float32)
+    again = trainer(demonstrations, (further_phase(PHASES),))
+    again.start_from(load_checkpoint(tmp_path).model.state_dict())
+    for name, tensor in load_checkpoint(tmp_path).model.state_dict().items():
+        assert torch.equal(again.average[name], tensor) and torch.equal(again.model.state_dict()[name], tensor)
+    again.train_step()
+    assert again.step == 1
+    with pytest.raises(ValueError, match="start from are of another network"):
+        again.start_from({"decoder.norm.weight": torch.ones(3)})
+
+
+def test_a_further_phase_is_the_last_one_at_half_its_rate() -> None:
+    phase = further_phase(GPU_PHASES)
+    assert (phase.rate, phase.warmup, phase.steps) == (0.5 * GPU_PHASES[-1].rate, 900, GPU_PHASES[-1].steps)
+    assert phase.towers and phase.decoder and phase.rate_at(0) < 0.01 * phase.rate < phase.rate_at(900)
 
 
 def test_towers_stand_still_while_the_decoder_learns(demonstrations: Path) -> None:

@@ -10,7 +10,7 @@ scene know of it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -47,6 +47,32 @@ class CameraConfig:
             raise ValueError(
                 f"camera at {self.position_m} looks straight up or down at {self.target_m}; move it off that vertical"
             )
+
+
+def moved_around(
+    config: CameraConfig,
+    azimuth_rad: float,
+    elevation_rad: float,
+    distance: float,
+    target_m: np.ndarray,
+    fov: float,
+) -> CameraConfig:
+    """The camera elsewhere on a sphere around its target.
+
+    azimuth_rad, elevation_rad: by how much it is turned around it. distance: from it, relative. target_m: by how much
+    the target, and the camera with it, is shifted [3]. fov: tangent of half the field of view, relative.
+    """
+    offset_m = np.subtract(config.position_m, config.target_m)
+    azimuth_rad = np.arctan2(offset_m[1], offset_m[0]) + azimuth_rad
+    elevation_rad = np.arctan2(offset_m[2], np.hypot(*offset_m[:2])) + elevation_rad
+    direction = np.array([np.cos(azimuth_rad), np.sin(azimuth_rad), np.tan(elevation_rad)]) * np.cos(elevation_rad)
+    target_m = np.asarray(config.target_m) + target_m
+    return replace(
+        config,
+        position_m=tuple((target_m + np.linalg.norm(offset_m) * distance * direction).tolist()),
+        target_m=tuple(target_m.tolist()),
+        fov_y_rad=float(2 * np.arctan(fov * np.tan(0.5 * config.fov_y_rad))),
+    )
 
 
 def base_T_camera(config: CameraConfig) -> np.ndarray:

@@ -27,13 +27,15 @@ _EDGE_SHADE = 0.48  # of the table's edge and legs, relative to its top
 class Lighting:
     """power: 1 is the training look's; tint: colour of all light; key light: where it comes from.
 
-    key_azimuth_rad: around the base frame's z, from x; key_elevation_rad: over the table.
+    key_azimuth_rad: around the base frame's z, from x; key_elevation_rad: over the table. shadows: whether it casts
+    any.
     """
 
     power: float = 1.0
     tint: Rgb = (1.0, 1.0, 1.0)
     key_azimuth_rad: float = -0.70
     key_elevation_rad: float = 1.09
+    shadows: bool = True
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,7 @@ def apply_look(model: mujoco.MjModel, look: Look) -> None:
         ]
     )
     # A directional light has a place, too: its shadow map is sharp around the ray from there.
+    model.light("key").castshadow[:] = light.shadows
     model.light("key").dir[:] = -towards_light
     model.light("key").pos[:] = _LIT_CENTRE_M + _LIGHT_DISTANCE_M * towards_light
     _apply_surface(model, "table", look.table)

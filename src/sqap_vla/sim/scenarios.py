@@ -7,6 +7,9 @@ visual_matching is the look of training: one camera, plain surfaces, light that 
 variant_aggregation takes that look and changes one factor of it, which the seed chooses, as SIMPLER does: light,
 table, background, distractors, or camera. Every range is disjoint from visual matching's. The random numbers
 are those of the look alone, and each factor's are drawn whether or not it is changed.
+
+Training's own episodes are visual matching with the light and the camera moved a little. Variant aggregation's ranges
+are disjoint from theirs, too: of the light, where it comes from, and of the camera, azimuth and field of view.
 """
 
 from __future__ import annotations
@@ -15,12 +18,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from sqap_vla.sim.camera import CameraConfig
+from sqap_vla.sim.camera import CameraConfig, moved_around
 from sqap_vla.sim.look import Lighting, Look, Rgb, Surface
 from sqap_vla.sim.scene import CUBE_RADIUS_M, DISTRACTOR_RADII_M
 from sqap_vla.sim.start import LOOK_STREAM, random_stream
 
 VISUAL_MATCHING, VARIANT_AGGREGATION = SCENARIOS = ("visual_matching", "variant_aggregation")
+TRAINING = "training"
 FACTORS = ("lighting", "table", "background", "distractors", "camera")
 
 MATCHING_POWER = (0.96, 1.04)
@@ -54,7 +58,12 @@ DISTRACTOR_GAP_M = 0.040  # from the rim of a distractor to that of a cube: room
 CAMERA_AZIMUTH_RAD = (0.12, 0.32)  # either way around the target, from the training look's camera
 CAMERA_ELEVATION_RAD = (-0.06, 0.12)
 CAMERA_DISTANCE = (0.95, 1.08)  # times the training look's
+CAMERA_TARGET_M = 0.015
 FOV_SCALES = ((0.94, 0.97), (1.05, 1.20))  # times the training look's
+TRAINING_AZIMUTH_RAD, TRAINING_ELEVATION_RAD, TRAINING_DISTANCE = (-0.11, 0.11), (-0.05, 0.08), (0.96, 1.06)
+TRAINING_FOV = (0.975, 1.045)
+TRAINING_KEY_TURN_RAD, TRAINING_KEY_ELEVATION_RAD = (-0.55, 0.45), (0.90, 1.12)
+TRAINING_SHADOWS_SHARE = 2 / 3
 
 
 def draw_look(scenario: str, seed: int, camera: CameraConfig, cubes: np.ndarray, factors: tuple[str, ...] = ()) -> Look:
@@ -64,8 +73,8 @@ def draw_look(scenario: str, seed: int, camera: CameraConfig, cubes: np.ndarray,
     variant aggregation changes, all at once; none: the one that the seed chooses.
     Raises ValueError for an unknown scenario.
     """
-    if scenario not in SCENARIOS:
-        raise ValueError(f"scenario is {scenario!r}; it must be one of {', '.join(SCENARIOS)}")
+    if scenario not in (*SCENARIOS, TRAINING):
+        raise ValueError(f"scenario is {scenario!r}; it must be one of {', '.join((*SCENARIOS, TRAINING))}")
     rng = random_stream(seed, LOOK_STREAM)
     chosen = (FACTORS[rng.integers(len(FACTORS))],)
     matching = _matching(rng, camera)
@@ -78,6 +87,8 @@ def draw_look(scenario: str, seed: int, camera: CameraConfig, cubes: np.ndarray,
     }
     if scenario == VISUAL_MATCHING:
         return matching
+    if scenario == TRAINING:
+        return _training(rng, matching)
     varied = factors or chosen
     return replace(matching, varied=varied, **{factor: variants[factor] for factor in varied})
 
@@ -111,19 +122,31 @@ def _lighting(rng: np.random.Generator, matching: Lighting) -> Lighting:
 
 def _camera(rng: np.random.Generator, camera: CameraConfig) -> CameraConfig:
     """The camera on a sphere around its target, turned to one side; the target itself a little aside."""
-    offset_m = np.subtract(camera.position_m, camera.target_m)
-    distance_m = np.linalg.norm(offset_m) * rng.uniform(*CAMERA_DISTANCE)
-    azimuth_rad = np.arctan2(offset_m[1], offset_m[0]) + _sign(rng) * rng.uniform(*CAMERA_AZIMUTH_RAD)
-    elevation_rad = np.arctan2(offset_m[2], np.hypot(*offset_m[:2])) + rng.uniform(*CAMERA_ELEVATION_RAD)
-    direction = np.array([np.cos(azimuth_rad), np.sin(azimuth_rad), np.tan(elevation_rad)]) * np.cos(elevation_rad)
-    target_m = np.asarray(camera.target_m) + rng.uniform(-0.015, 0.015, 3)
-    scale = rng.uniform(*_of(rng, FOV_SCALES))
-    return replace(
-        camera,
-        position_m=tuple((target_m + distance_m * direction).tolist()),
-        target_m=tuple(target_m.tolist()),
-        fov_y_rad=float(2 * np.arctan(scale * np.tan(0.5 * camera.fov_y_rad))),
+    distance = rng.uniform(*CAMERA_DISTANCE)
+    azimuth_rad = _sign(rng) * rng.uniform(*CAMERA_AZIMUTH_RAD)
+    elevation_rad = rng.uniform(*CAMERA_ELEVATION_RAD)
+    target_m = rng.uniform(-CAMERA_TARGET_M, CAMERA_TARGET_M, 3)
+    return moved_around(camera, azimuth_rad, elevation_rad, distance, target_m, rng.uniform(*_of(rng, FOV_SCALES)))
+
+
+def _training(rng: np.random.Generator, matching: Look) -> Look:
+    """Short of every variant: the light turned a little, and one episode in three without shadows, so that the hand is
+    not found by its shadow; the camera moved a little."""
+    camera = moved_around(
+        matching.camera,
+        rng.uniform(*TRAINING_AZIMUTH_RAD),
+        rng.uniform(*TRAINING_ELEVATION_RAD),
+        rng.uniform(*TRAINING_DISTANCE),
+        rng.uniform(-CAMERA_TARGET_M, CAMERA_TARGET_M, 3),
+        rng.uniform(*TRAINING_FOV),
     )
+    light = replace(
+        matching.lighting,
+        key_azimuth_rad=matching.lighting.key_azimuth_rad + rng.uniform(*TRAINING_KEY_TURN_RAD),
+        key_elevation_rad=rng.uniform(*TRAINING_KEY_ELEVATION_RAD),
+        shadows=bool(rng.random() < TRAINING_SHADOWS_SHARE),
+    )
+    return replace(matching, camera=camera, lighting=light)
 
 
 def _distractors(rng: np.random.Generator, cubes: np.ndarray, tries: int = 400) -> dict[str, np.ndarray]:

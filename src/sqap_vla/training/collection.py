@@ -20,6 +20,7 @@ import numpy as np
 
 from sqap_vla.sim import INSTRUCTIONS, TabletopEnv, parse_instruction, tasks_of
 from sqap_vla.sim.experts import Pace, expert_action
+from sqap_vla.sim.scenarios import TRAINING
 from sqap_vla.training.frames import ShardWriter, picture_of, state_of
 from sqap_vla.training.preview import expert_chunk
 
@@ -76,7 +77,7 @@ class Collector:
         """One episode. Returns whether its last task was done, and the number of frames."""
         env, config, rng = self._env, self._config, self._rng
         family = config.families[rng.integers(len(config.families))]
-        env.reset(seed=self._seed, options={"family": family})
+        env.reset(seed=self._seed, options={"family": family, "scenario": TRAINING})
         self._seed += 1
         if self.driver is not None:
             self.driver.reset()

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -121,42 +120,6 @@ class TokenCache:
             encoded = self._encode(self._store.gather(missing).images).half()
             self._tokens.update(zip(missing, encoded.unbind(), strict=True))
         return torch.stack([self._tokens[pick] for pick in picks]).float()
-
-
-@dataclass(frozen=True)
-class Augmentation:
-    """Of pictures. brightness, tint: each colour is multiplied, per picture, by exp of a normal number with these
-    deviations. clean_share: of pictures that are left alone. patches: of a picture that is not, how many rectangles of
-    one colour are laid over it, up to patch_px wide and high."""
-
-    brightness: float = 0.20
-    tint: float = 0.08
-    clean_share: float = 0.4
-    patches: int = 2
-    patch_px: int = 36
-
-    def __call__(self, pixels: Tensor, rng: np.random.Generator) -> Tensor:
-        """pixels: float32 [n, 3, H, W], 0 to 1."""
-        n, _, height, width = pixels.shape
-        touched = rng.random(n) >= self.clean_share
-        gains = np.exp(rng.normal(0.0, self.brightness, (n, 1)) + rng.normal(0.0, self.tint, (n, 3)))
-        gains[~touched] = 1.0
-        pixels = (pixels * _on(gains, pixels)[..., None, None]).clamp(max=1.0)
-        v, u = torch.arange(height, device=pixels.device), torch.arange(width, device=pixels.device)
-        for _ in range(self.patches):
-            size, place, colour = rng.uniform(6, self.patch_px, (n, 2)), rng.random((n, 2)), rng.random((n, 3))
-            size[~touched] = 0.0
-            middle = _on(place * (height, width), pixels)  # [n, 2]
-            half = 0.5 * _on(size, pixels)
-            rows = (v - middle[:, :1]).abs() < half[:, :1]  # [n, H]
-            columns = (u - middle[:, 1:]).abs() < half[:, 1:]  # [n, W]
-            covered = (rows[:, :, None] & columns[:, None])[:, None]  # [n, 1, H, W]
-            pixels = torch.where(covered, _on(colour, pixels)[..., None, None], pixels)
-        return pixels
-
-
-def _on(values: np.ndarray, like: Tensor) -> Tensor:
-    return torch.from_numpy(values).to(like.device, torch.float32, non_blocking=True)
 
 
 def truth_of(frames: Frames) -> Truth:

@@ -24,6 +24,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from sqap_vla.cogact.checkpoint import load_checkpoint
 from sqap_vla.evaluation.environment import hardware, versions
 from sqap_vla.sim import FAMILIES
 from sqap_vla.training.collecting import CollectingJob, CollectingProcesses
@@ -45,6 +46,7 @@ class Recipe:
     seeds, 0 for none; evaluate_episodes: of each family in a test. threads: torch's, 0 for its own choice. device: cpu
     or cuda, where the frames are held too, up to `capacity` of them. minutes: how long training lasts, from its first
     step; the phases' steps are then shares of that time, however many are made. None: as many steps as the phases have.
+    start: checkpoint directory whose weights it starts from.
 
     Raises ValueError for an unknown family, a share outside [0, 1], or fewer demonstrations than training begins with.
     """
@@ -63,6 +65,7 @@ class Recipe:
     device: str = "cpu"
     minutes: float | None = None
     capacity: int = 120_000
+    start: str | None = None
     training: TrainingConfig = field(default_factory=TrainingConfig)
 
     def __post_init__(self) -> None:
@@ -99,6 +102,8 @@ def train(recipe: Recipe, out: Path, say: Callable[[str], None]) -> Path:
         if (out / "state.pt").exists():
             trainer.restore(out / "state.pt")
             say(f"goes on at step {trainer.step}")
+        elif recipe.start:
+            trainer.start_from(load_checkpoint(recipe.start).model.state_dict())
         rolling = False
         for share in _steps(recipe, trainer, out):
             if recipe.rollouts and not rolling and share >= recipe.rollouts_from:

@@ -12,7 +12,7 @@ import torch
 
 from sqap_vla.sim import FAMILIES
 from sqap_vla.training.run import Recipe, train
-from sqap_vla.training.trainer import DEFAULT_PHASES, GPU_PHASES, TrainingConfig
+from sqap_vla.training.trainer import DEFAULT_PHASES, GPU_PHASES, TrainingConfig, further_phase
 
 DESCRIPTION = (
     "Trains a small CogACT on demonstrations of the simulated tabletop, which it collects itself. Stopped and started "
@@ -23,6 +23,9 @@ DESCRIPTION = (
 def add_arguments(parser: ArgumentParser) -> None:
     default = Recipe()
     parser.add_argument("--out", type=Path, required=True, help="directory of the run")
+    parser.add_argument(
+        "--start", type=Path, help="checkpoint directory to start from: the last phase alone, at half its rate"
+    )
     parser.add_argument("--families", nargs="+", choices=FAMILIES, default=list(FAMILIES), help="tasks; default: all")
     parser.add_argument(
         "--demonstrations",
@@ -42,6 +45,12 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--evaluate-steps", type=int, default=None, help="steps between tests on held-out seeds; 0: none"
     )
+    parser.add_argument(
+        "--capacity",
+        type=int,
+        default=default.capacity,
+        help=f"frames that a GPU holds, 150 KB each; those that come later are left out; default {default.capacity}",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of weights, data and order; default 0")
     parser.add_argument(
         "--scale", type=float, default=1.0, help="times the default number of steps in every phase; default 1"
@@ -55,9 +64,10 @@ def run(args: Namespace) -> str:
     device = "cuda" if args.device != "cpu" and torch.cuda.is_available() else "cpu"
     if args.device == "cuda" and device == "cpu":
         raise ValueError("torch sees no CUDA device; install a CUDA build of torch and a driver, or use --device cpu")
+    phases = GPU_PHASES if device == "cuda" else DEFAULT_PHASES
     phases = tuple(
         replace(phase, steps=max(1, round(args.scale * phase.steps)), cooldown=round(args.scale * phase.cooldown))
-        for phase in (GPU_PHASES if device == "cuda" else DEFAULT_PHASES)
+        for phase in ((further_phase(phases),) if args.start else phases)
     )
     evaluate = Recipe.evaluate_steps if args.minutes is None else 0  # a test would take from the time
     recipe = Recipe(
@@ -68,6 +78,8 @@ def run(args: Namespace) -> str:
         threads=args.threads,
         device=device,
         minutes=args.minutes,
+        capacity=args.capacity,
+        start=str(args.start) if args.start else None,
         evaluate_steps=evaluate if args.evaluate_steps is None else args.evaluate_steps,
         training=TrainingConfig(phases=phases, seed=args.seed),
     )

@@ -14,7 +14,7 @@ import json
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,8 @@ from torch import Tensor
 from sqap_vla.cogact.preprocess import normalize_pictures, normalize_pixels, pixels_of
 from sqap_vla.cogact.prompt import Tokenizer
 from sqap_vla.sim import INSTRUCTIONS
-from sqap_vla.training.dataset import Augmentation, FrameStore, Pick, TokenCache
+from sqap_vla.training.augmentation import Augmentation
+from sqap_vla.training.dataset import FrameStore, Pick, TokenCache
 from sqap_vla.training.mini import mini_config, mini_tokenizer, untrained
 from sqap_vla.training.objectives import (
     LossWeights,
@@ -95,6 +96,13 @@ GPU_PHASES = (
     Phase("towers", steps=1000, batch=256, towers=True, decoder=False, rate=2e-3, warmup=100),
     Phase("together", steps=9000, batch=256, towers=True, decoder=True, rate=1.2e-3, warmup=300, cooldown=6000),
 )
+
+
+def further_phase(phases: Sequence[Phase]) -> Phase:
+    """Of a run that starts from trained weights: the last one, at half its rate. It rises over a tenth of the run, in
+    which the heads that exist in training only are learnt anew."""
+    last = phases[-1]
+    return replace(last, name="further", rate=0.5 * last.rate, warmup=last.steps // 10)
 
 
 @dataclass(frozen=True)
@@ -183,7 +191,8 @@ class Trainer:
         images, truth = self.store.batch(picks, self.device, phase.towers)
         losses: dict[str, Tensor] = {}
         if phase.towers:
-            pixels = self.config.augmentation(pixels_of(images), self.rng)
+            pixels, keypoints = self.config.augmentation(pixels_of(images), truth.keypoints, self.rng)
+            truth = replace(truth, keypoints=keypoints)
             with self._fast():
                 visual = self.model.encode_images(*normalize_pixels(pixels))
             losses["patch"] = patch_loss(self.teachers, visual.float(), truth)
@@ -245,6 +254,14 @@ class Trainer:
             partial,
         )
         os.replace(partial, file)
+
+    def start_from(self, weights: dict[str, Tensor]) -> None:
+        """Takes over the weights of a trained network. Raises ValueError where they are of another one."""
+        try:
+            self.model.load_state_dict(weights)
+        except RuntimeError as error:
+            raise ValueError(f"the weights to start from are of another network: {error}") from error
+        self.average = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
 
     def restore(self, file: Path) -> None:
         """Takes a state up again. Raises ValueError where it is of a network of other sizes."""
