@@ -29,6 +29,10 @@ _workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 os.environ["ROS_DOMAIN_ID"] = str(2 + (zlib.crc32(_run.encode()) % (DOMAINS // _workers)) * _workers + _worker)
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 
+# One thread for each process's network: there are as many workers as cores, and OpenMP's threads wait for each other by
+# spinning, which made some tests ten times slower.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # What commands and nodes compress on their way lands beside the tests' other files, and not in the user's cache.
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="sqap_vla_test_cache_")
 atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)

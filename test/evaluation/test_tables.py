@@ -20,6 +20,7 @@ from sqap_vla.evaluation.evaluate import COLUMNS
 from sqap_vla.evaluation.outlier_twin import write_outlier_twin
 from sqap_vla.evaluation.tables import ABLATION, DENSE, METHODS, RATIOS, SQAP, Plan, Results, average
 from sqap_vla.evaluation.tables_report import report
+from sqap_vla.evaluation.tables_rows import write_rows
 from sqap_vla.quantization.metrics import outlier_ratio
 from sqap_vla.runtime.method import make_method
 from sqap_vla.sim import FAMILIES, SCENARIOS
@@ -80,6 +81,30 @@ def test_a_difference_is_claimed_only_where_the_test_allows_it(tmp_path: Path):
     assert "+0 -4 of 40, p = 0.12: no difference shown" in text
     assert average(results.all_of("visual_matching", SQAP), FAMILIES) == pytest.approx(90.0)
     assert "random, visual matching: -80.0 points against dense here (40 episodes; worse), -53.9 in the paper" in text
+
+
+def test_the_rows_give_the_table_again(tmp_path: Path):
+    for task in FAMILIES:
+        write(tmp_path, "visual_matching", DENSE.key, task, [True] * 9 + [False])
+        write(tmp_path, "variant_aggregation", SQAP.key, task, [False, True])
+        write(tmp_path / "twin", "visual_matching", SQAP.key, task, [True])
+    file = tmp_path / "rows.csv"
+    assert write_rows(file, Results(tmp_path), Results(tmp_path / "twin")) == 52
+    with open(file, newline="", encoding="utf-8") as lines:
+        rows = list(csv.DictReader(lines))
+    assert len(rows) == 52 and {row["policy"] for row in rows} == {"shipped", "outlier twin"}
+    dense = [row for row in rows if row["method"] == "dense" and row["task"] == "pick"]
+    assert [int(row["seed"]) for row in dense] == list(range(10)) and sum(int(row["success"]) for row in dense) == 9
+
+
+def test_how_episodes_went_is_told_of_those_that_were_done(tmp_path: Path):
+    for task in FAMILIES:
+        write(tmp_path, "visual_matching", DENSE.key, task, [True, False])
+        write(tmp_path, "visual_matching", SQAP.key, task, [False, False])
+    text = report(Results(tmp_path), "sqap-vla tables", "a machine", rows="all.csv")
+    went = text.partition("How episodes went")[2]
+    assert "| dense, visual matching | 1.0 | 1.00 | 1.0 | 1 |" in went and "SQAP W4A4" not in went.partition("## ")[0]
+    assert "[all.csv](all.csv)" in text
 
 
 def test_a_plan_without_episodes_is_refused():

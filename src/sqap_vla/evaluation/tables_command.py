@@ -12,6 +12,7 @@ from pathlib import Path
 from sqap_vla.evaluation.environment import hardware
 from sqap_vla.evaluation.tables import Plan, Results, run_tables, twin_directory
 from sqap_vla.evaluation.tables_report import report
+from sqap_vla.evaluation.tables_rows import write_rows
 from sqap_vla.training.shipped import SHIPPED_POLICY
 
 DESCRIPTION = (
@@ -23,7 +24,11 @@ DESCRIPTION = (
 
 def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, help="directory of the runs")
-    parser.add_argument("--report", type=Path, help="Markdown file to write; default: results.md in --out")
+    parser.add_argument(
+        "--report",
+        type=Path,
+        help="Markdown file to write, and beside it a CSV file of the episodes; default: results.md in --out",
+    )
     parser.add_argument("--checkpoint", type=Path, default=SHIPPED_POLICY, help="default: the policy of the package")
     parser.add_argument("--episodes", type=int, default=100, help="of each cell of tables 1 and 2; default 100")
     parser.add_argument("--ablation-episodes", type=int, default=50, help="of each cell of the others; default 50")
@@ -42,6 +47,7 @@ def run(args: Namespace) -> str:
     file = args.report or args.out / "results.md"
     shown = [argument for argument in sys.argv[1:] if argument != "--no-run"]
     twin = Results(twin_directory(args.out))
-    text = report(Results(args.out), shlex.join(["sqap-vla", *shown]), hardware(), twin=twin)
+    rows = file.with_suffix(".csv")
+    text = report(Results(args.out), shlex.join(["sqap-vla", *shown]), hardware(), twin=twin, rows=rows.name)
     file.write_text(text, encoding="utf-8")
-    return f"written to {file}"
+    return f"written to {file}; {write_rows(rows, Results(args.out), twin)} episodes to {rows}"

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import fmean
 
 from sqap_vla.evaluation.tables import (
     ABLATION,
@@ -31,6 +32,8 @@ compare differences between rows, not the rates. "Against dense": episodes that 
 alone did, over all tasks, with McNemar's exact test; below 0.05 a difference is called one. The simulator waits for the
 policy, so latency costs nothing here.
 
+The episodes, with seeds: [{rows}]({rows}).
+
 Two rows say more of the small network than of the method. Its decoder has five layers, and most methods drop tokens
 after the third, where what they hold has mostly been read: even random dropping costs little. EfficientVLA leaves out
 one of the five layers and a quarter of each MLP, and so small a network has nothing to spare.
@@ -45,9 +48,17 @@ others, as in trained Llamas ([method](method.md)).
 """
 
 
-def report(results: Results, command: str, hardware: str, head: str = _HEAD, twin: Results | None = None) -> str:
-    """head: how it begins; {command} and {hardware} are put in. twin: of the policy with outliers."""
-    parts = [head.format(command=command, hardware=hardware)]
+def report(
+    results: Results,
+    command: str,
+    hardware: str,
+    head: str = _HEAD,
+    twin: Results | None = None,
+    rows: str = "results.csv",
+) -> str:
+    """head: how it begins; {command}, {hardware} and {rows}, the file of the episodes, are put in. twin: of the policy
+    with outliers."""
+    parts = [head.format(command=command, hardware=hardware, rows=rows)]
     for number, scenario in enumerate(SCENARIOS, 1):
         title = f"{number}. Methods, {SCENARIO_TITLES[scenario]}"
         parts += [by_task(results, title, METHODS, (scenario,))]
@@ -58,6 +69,7 @@ def report(results: Results, command: str, hardware: str, head: str = _HEAD, twi
     if twin:
         parts += [by_task(twin, _TWIN_TITLE, TWIN, SCENARIOS[:1], paper=False), _TWIN]
         lines += [f"With outliers: {line}" for line in findings(twin, TWIN[1:], SCENARIOS[0], paper=False)]
+    parts += [_courses(results)]
     lines = lines or ["Nothing has been compared yet."]
     return "\n".join([*parts, "## What the tables say", "", *(f"- {line}" for line in lines), ""])
 
@@ -105,6 +117,25 @@ def _ratios(results: Results) -> str:
         rows.append(["*paper*", *(f"{value:.1f}" for value in paper)])
     head = ["pruning ratio, W4A4", *(variant.title for variant in RATIOS), "dense"]
     return _table("3. Pruning ratio, averages over the tasks", head, rows)
+
+
+def _courses(results: Results) -> str:
+    """Means over the tasks' means, so that every task counts the same."""
+    rows = []
+    for scenario in SCENARIOS:
+        for variant in METHODS:
+            every = [results.of(scenario, variant, task) for task in results.titles]
+            done = [[result for result in own if result.success] for own in every]
+            if not all(done):
+                continue
+            cells = [
+                fmean(fmean(getattr(result, name) for result in own) for own in chosen)
+                for name, chosen in (("seconds", done), ("path_m", done), ("jerk_m_s3", done), ("latency_ms", every))
+            ]
+            title = f"{variant.title}, {SCENARIO_TITLES[scenario]}"
+            rows.append([title, *(f"{cell:.{digits}f}" for cell, digits in zip(cells, (1, 2, 1, 0), strict=True))])
+    head = ["", "time [s]", "path [m]", "jerk, RMS [m/s³]", "inference [ms]"]
+    return _table("How episodes went: means, of successful ones but for inference", head, rows)
 
 
 def findings(results: Results, variants: Sequence[Variant], scenario: str, paper: bool) -> list[str]:
