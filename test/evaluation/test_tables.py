@@ -97,6 +97,13 @@ def test_the_rows_give_the_table_again(tmp_path: Path):
     assert [int(row["seed"]) for row in dense] == list(range(10)) and sum(int(row["success"]) for row in dense) == 9
 
 
+def test_variants_are_told_apart_by_what_was_changed(tmp_path: Path):
+    for task in FAMILIES:
+        write(tmp_path, "variant_aggregation", DENSE.key, task, [True, True, False])
+    text = report(Results(tmp_path), "sqap-vla tables", "a machine")
+    assert "| x | 67 (8/12, 39-86) | - |" in text.partition("by what is changed")[2]
+
+
 def test_how_episodes_went_is_told_of_those_that_were_done(tmp_path: Path):
     for task in FAMILIES:
         write(tmp_path, "visual_matching", DENSE.key, task, [True, False])

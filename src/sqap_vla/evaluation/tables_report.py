@@ -12,6 +12,7 @@ from sqap_vla.evaluation.tables import (
     DENSE,
     METHODS,
     RATIOS,
+    SQAP,
     TWIN,
     Results,
     Variant,
@@ -69,7 +70,7 @@ def report(
     if twin:
         parts += [by_task(twin, _TWIN_TITLE, TWIN, SCENARIOS[:1], paper=False), _TWIN]
         lines += [f"With outliers: {line}" for line in findings(twin, TWIN[1:], SCENARIOS[0], paper=False)]
-    parts += [_courses(results)]
+    parts += [_by_factor(results, (DENSE, SQAP)), _courses(results)]
     lines = lines or ["Nothing has been compared yet."]
     return "\n".join([*parts, "## What the tables say", "", *(f"- {line}" for line in lines), ""])
 
@@ -117,6 +118,19 @@ def _ratios(results: Results) -> str:
         rows.append(["*paper*", *(f"{value:.1f}" for value in paper)])
     head = ["pruning ratio, W4A4", *(variant.title for variant in RATIOS), "dense"]
     return _table("3. Pruning ratio, averages over the tasks", head, rows)
+
+
+def _by_factor(results: Results, variants: Sequence[Variant]) -> str:
+    """Over all tasks, by what variant aggregation changed."""
+    cells: dict[str, dict[str, list[bool]]] = {}
+    for variant in variants:
+        for task in results.titles:
+            for result in results.of(SCENARIOS[1], variant, task):
+                cells.setdefault(result.varied, {}).setdefault(variant.key, []).append(result.success)
+    rows = [
+        [factor, *(rate(row.get(variant.key, [])) for variant in variants)] for factor, row in sorted(cells.items())
+    ]
+    return _table("Variant aggregation, by what is changed", ["", *(variant.title for variant in variants)], rows)
 
 
 def _courses(results: Results) -> str:

@@ -11,7 +11,10 @@ from pathlib import Path
 from sqap_vla.evaluation.tables import ABLATION, METHODS, RATIOS, TWIN, Results, Variant
 from sqap_vla.sim import SCENARIOS
 
-COLUMNS = ("policy", "scenario", "method", "task", "seed", "success", "steps", "path_m", "jerk_m_s3", "latency_ms")
+COLUMNS = (
+    *("policy", "scenario", "method", "task", "seed", "varied"),
+    *("success", "steps", "path_m", "jerk_m_s3", "latency_ms"),
+)
 SHIPPED, OUTLIER_TWIN = "shipped", "outlier twin"
 
 
@@ -36,4 +39,4 @@ def _rows(policy: str, results: Results, variants: tuple[Variant, ...]) -> Itera
             for task in results.titles:
                 for r in results.of(scenario, variant, task):
                     measured = (f"{r.path_m:.3f}", f"{r.jerk_m_s3:.2f}", f"{r.latency_ms:.1f}")
-                    yield (policy, scenario, variant.key, task, r.seed, int(r.success), r.steps, *measured)
+                    yield (policy, scenario, variant.key, task, r.seed, r.varied, int(r.success), r.steps, *measured)
