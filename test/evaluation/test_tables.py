@@ -109,8 +109,8 @@ def test_how_episodes_went_is_told_of_those_that_were_done(tmp_path: Path):
         write(tmp_path, "visual_matching", DENSE.key, task, [True, False])
         write(tmp_path, "visual_matching", SQAP.key, task, [False, False])
     text = report(Results(tmp_path), "sqap-vla tables", "a machine", rows="all.csv")
-    went = text.partition("How episodes went")[2]
-    assert "| dense, visual matching | 1.0 | 1.00 | 1.0 | 1 |" in went and "SQAP W4A4" not in went.partition("## ")[0]
+    went = text.partition("How successful episodes went")[2]
+    assert "| dense, visual matching | 1.0 | 1.00 | 1.0 |" in went and "SQAP W4A4" not in went.partition("## ")[0]
     assert "[all.csv](all.csv)" in text
 
 

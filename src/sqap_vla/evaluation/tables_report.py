@@ -138,18 +138,16 @@ def _courses(results: Results) -> str:
     rows = []
     for scenario in SCENARIOS:
         for variant in METHODS:
-            every = [results.of(scenario, variant, task) for task in results.titles]
-            done = [[result for result in own if result.success] for own in every]
+            done = [[r for r in results.of(scenario, variant, task) if r.success] for task in results.titles]
             if not all(done):
                 continue
             cells = [
-                fmean(fmean(getattr(result, name) for result in own) for own in chosen)
-                for name, chosen in (("seconds", done), ("path_m", done), ("jerk_m_s3", done), ("latency_ms", every))
+                f"{fmean(fmean(getattr(result, name) for result in own) for own in done):.{digits}f}"
+                for name, digits in (("seconds", 1), ("path_m", 2), ("jerk_m_s3", 1))
             ]
-            title = f"{variant.title}, {SCENARIO_TITLES[scenario]}"
-            rows.append([title, *(f"{cell:.{digits}f}" for cell, digits in zip(cells, (1, 2, 1, 0), strict=True))])
-    head = ["", "time [s]", "path [m]", "jerk, RMS [m/s³]", "inference [ms]"]
-    return _table("How episodes went: means, of successful ones but for inference", head, rows)
+            rows.append([f"{variant.title}, {SCENARIO_TITLES[scenario]}", *cells])
+    head = ["", "time [s]", "path [m]", "jerk, RMS [m/s³]"]
+    return _table("How successful episodes went, means", head, rows)
 
 
 def findings(results: Results, variants: Sequence[Variant], scenario: str, paper: bool) -> list[str]:

@@ -13,14 +13,14 @@ from sqap_vla.sim import SCENARIOS
 
 COLUMNS = (
     *("policy", "scenario", "method", "task", "seed", "varied"),
-    *("success", "steps", "path_m", "jerk_m_s3", "latency_ms"),
+    *("success", "steps", "path_m", "jerk_m_s3"),
 )
 SHIPPED, OUTLIER_TWIN = "shipped", "outlier twin"
 
 
 def write_rows(file: Path, results: Results, twin: Results) -> int:
     """Writes a row for every episode; columns as in `EpisodeResult`, but for policy and method, with its options.
-    Returns how many."""
+    No times: what else the machine did meanwhile would be in them. Returns how many."""
     rows = [*_rows(SHIPPED, results, _each_once(*METHODS, *RATIOS, *ABLATION)), *_rows(OUTLIER_TWIN, twin, TWIN)]
     with open(file, "w", newline="", encoding="utf-8") as lines:
         writer = csv.writer(lines, lineterminator="\n")
@@ -38,5 +38,5 @@ def _rows(policy: str, results: Results, variants: tuple[Variant, ...]) -> Itera
         for variant in variants:
             for task in results.titles:
                 for r in results.of(scenario, variant, task):
-                    measured = (f"{r.path_m:.3f}", f"{r.jerk_m_s3:.2f}", f"{r.latency_ms:.1f}")
+                    measured = (f"{r.path_m:.3f}", f"{r.jerk_m_s3:.2f}")
                     yield (policy, scenario, variant.key, task, r.seed, r.varied, int(r.success), r.steps, *measured)
