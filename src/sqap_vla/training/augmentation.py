@@ -54,8 +54,9 @@ class Augmentation:
         views = _homographies(self.viewpoints, pixels.shape[-1])[rng.integers(_VIEWS, size=n)]
         views[~turned] = np.eye(3)
         homographies = _on(views, pixels)
-        moved = _on(turned, pixels)[:, None, None, None] > 0
-        pixels = torch.where(moved, warp_pictures(pixels, homographies), pixels)
+        if turned.any():
+            rows = torch.from_numpy(np.flatnonzero(turned)).to(pixels.device, non_blocking=True)
+            pixels = pixels.index_copy(0, rows, warp_pictures(pixels[rows], homographies[rows]))
         log_gains = self._log_gains(n, pixels, rng) * _on(touched, pixels)[:, None, None, None]
         pixels = (pixels * log_gains.exp()).clamp(max=1.0)
         return self._cover(pixels, touched, rng), warp_points(keypoints, homographies)
