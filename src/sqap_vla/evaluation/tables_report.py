@@ -30,8 +30,9 @@ CogACT-Mini ([training](training.md)) on the built-in tabletop, every method on 
 scene, sentence and start for all of them. A cell is the success rate in percent, then episodes done of episodes run,
 and the 95 % Wilson interval. In the rows *paper* stand the rates of the 7B model on SIMPLER's tasks, which ours mirror;
 compare differences between rows, not the rates. "Against dense": episodes that this method alone did, and that dense
-alone did, over all tasks, with McNemar's exact test; below 0.05 a difference is called one. The simulator waits for the
-policy, so latency costs nothing here.
+alone did, over all tasks, with McNemar's exact test; below 0.05 a difference is called one. Nothing is corrected for the
+number of comparisons: among twenty, chance alone gives one. The simulator waits for the policy, so latency costs nothing
+here.
 
 The episodes, with seeds: [{rows}]({rows}).
 
