@@ -18,7 +18,7 @@ from sqap_vla.cogact.prompt import Tokenizer
 from sqap_vla.evaluation.closed_loop import EpisodeResult
 from sqap_vla.evaluation.evaluate import COLUMNS
 from sqap_vla.evaluation.outlier_twin import write_outlier_twin
-from sqap_vla.evaluation.tables import ABLATION, DENSE, METHODS, RATIOS, SQAP, Plan, Results, average
+from sqap_vla.evaluation.tables import ABLATION, DENSE, METHODS, RATIOS, SQAP, W4A4, Plan, Results, average
 from sqap_vla.evaluation.tables_report import report
 from sqap_vla.evaluation.tables_rows import write_rows
 from sqap_vla.quantization.metrics import outlier_ratio
@@ -80,7 +80,7 @@ def test_a_difference_is_claimed_only_where_the_test_allows_it(tmp_path: Path):
     assert "+0 -32 of 40, p = 4.7e-10: worse" in text
     assert "+0 -4 of 40, p = 0.12: no difference shown" in text
     assert average(results.all_of("visual_matching", SQAP), FAMILIES) == pytest.approx(90.0)
-    assert "random, visual matching: -80.0 points against dense here (40 episodes; worse), -53.9 in the paper" in text
+    assert "random, visual matching: -80.0 points against dense here (40 episodes, p = 4.7e-10: worse)" in text
 
 
 def test_the_rows_give_the_table_again(tmp_path: Path):
@@ -112,6 +112,15 @@ def test_how_episodes_went_is_told_of_those_that_were_done(tmp_path: Path):
     went = text.partition("How successful episodes went")[2]
     assert "| dense, visual matching | 1.0 | 1.00 | 1.0 |" in went and "SQAP W4A4" not in went.partition("## ")[0]
     assert "[all.csv](all.csv)" in text
+
+
+def test_the_whole_method_is_compared_with_four_bits_alone(tmp_path: Path):
+    for task in FAMILIES:
+        write(tmp_path, "variant_aggregation", W4A4.key, task, [False] * 4 + [True] * 2)
+        write(tmp_path, "variant_aggregation", SQAP.key, task, [True] * 6)
+    text = report(Results(tmp_path), "sqap-vla tables", "a machine")
+    assert "SQAP W4A4, variant aggregation: +66.7 points against W4A4 here (24 episodes, p = 3.1e-05: better)" in text
+    assert "+6.2 in the paper" in text
 
 
 def test_a_plan_without_episodes_is_refused():

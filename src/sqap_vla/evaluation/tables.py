@@ -192,10 +192,11 @@ def average(success: Mapping[str, bool], tasks: Iterable[str]) -> float | None:
     return 100 * sum(rates) / len(rates)
 
 
-def against_dense(results: Results, scenario: str, variant: Variant) -> PairedComparison | None:
-    """With dense, over the episodes of all tasks that both did; None where there are none, and for dense itself."""
-    own, dense = results.all_of(scenario, variant), results.all_of(scenario, DENSE)
-    return compare_paired(own, dense) if variant.key != DENSE.key and own.keys() & dense.keys() else None
+def paired_with(results: Results, scenario: str, variant: Variant, base: Variant = DENSE) -> PairedComparison | None:
+    """The variant with another, over the episodes of all tasks that both did; None where there are none, and for the
+    other itself."""
+    own, other = results.all_of(scenario, variant), results.all_of(scenario, base)
+    return compare_paired(own, other) if variant.key != base.key and own.keys() & other.keys() else None
 
 
 def verdict(paired: PairedComparison) -> str:

@@ -14,10 +14,11 @@ from sqap_vla.evaluation.tables import (
     RATIOS,
     SQAP,
     TWIN,
+    W4A4,
     Results,
     Variant,
-    against_dense,
     average,
+    paired_with,
     rate,
     verdict,
 )
@@ -30,9 +31,9 @@ CogACT-Mini ([training](training.md)) on the built-in tabletop, every method on 
 scene, sentence and start for all of them. A cell is the success rate in percent, then episodes done of episodes run,
 and the 95 % Wilson interval. In the rows *paper* stand the rates of the 7B model on SIMPLER's tasks, which ours mirror;
 compare differences between rows, not the rates. "Against dense": episodes that this method alone did, and that dense
-alone did, over all tasks, with McNemar's exact test; below 0.05 a difference is called one. Nothing is corrected for the
-number of comparisons: among twenty, chance alone gives one. The simulator waits for the policy, so latency costs nothing
-here.
+alone did, over all tasks, with McNemar's exact test; below 0.05 a difference is called one. Nothing is corrected for
+the number of comparisons: among twenty, chance alone gives one. The simulator waits for the policy, so latency costs
+nothing here.
 
 The episodes, with seeds: [{rows}]({rows}).
 
@@ -44,9 +45,9 @@ Made by `{command}` on {hardware}; started again, the same command does the epis
 """
 
 _TWIN_TITLE = "5. A twin with outliers, visual matching"
-_TWIN = """So small a decoder has hardly any outliers, and four bits cost it little whatever is done. The twin is the
-same policy after changes of its weights that cancel: it computes the same, but a few channels are as large, against the
-others, as in trained Llamas ([method](method.md)).
+_TWIN = """So small a decoder has hardly any outliers, and rotation little to do. The twin is the same policy after
+changes of its weights that cancel: it computes the same, but a few channels are as large, against the others, as in
+trained Llamas ([method](method.md)).
 """
 
 
@@ -65,9 +66,8 @@ def report(
         title = f"{number}. Methods, {SCENARIO_TITLES[scenario]}"
         parts += [by_task(results, title, METHODS, (scenario,))]
     parts += [_ratios(results), by_task(results, "4. What each part of the method adds", ABLATION, SCENARIOS)]
-    lines = [
-        line for scenario in SCENARIOS for line in findings(results, (*METHODS[1:], ABLATION[1]), scenario, paper=True)
-    ]
+    lines = [line for scenario in SCENARIOS for line in findings(results, (*METHODS[1:], W4A4), scenario, paper=True)]
+    lines += [line for scenario in SCENARIOS for line in findings(results, (SQAP,), scenario, paper=True, base=W4A4)]
     if twin:
         parts += [by_task(twin, _TWIN_TITLE, TWIN, SCENARIOS[:1], paper=False), _TWIN]
         lines += [f"With outliers: {line}" for line in findings(twin, TWIN[1:], SCENARIOS[0], paper=False)]
@@ -98,7 +98,7 @@ def by_task(
 
 
 def _paired(results: Results, scenario: str, variant: Variant) -> str:
-    paired = against_dense(results, scenario, variant)
+    paired = paired_with(results, scenario, variant)
     if paired is None:
         return "-" if variant.key == DENSE.key else "not measured"
     counts = f"+{paired.only_first} -{paired.only_second} of {paired.episodes}"
@@ -151,20 +151,23 @@ def _courses(results: Results) -> str:
     return _table("How successful episodes went, means", head, rows)
 
 
-def findings(results: Results, variants: Sequence[Variant], scenario: str, paper: bool) -> list[str]:
-    """A plain sentence for each variant that was compared with dense. paper: with the paper's difference."""
+def findings(
+    results: Results, variants: Sequence[Variant], scenario: str, paper: bool, base: Variant = DENSE
+) -> list[str]:
+    """A plain sentence for each variant that was compared with `base`. paper: with the paper's difference."""
     lines = []
     for variant in variants:
-        own, dense = (results.all_of(scenario, each) for each in (variant, DENSE))
-        shared = own.keys() & dense.keys()
-        mean, base = (average({key: each[key] for key in shared}, results.titles) for each in (own, dense))
-        paired = against_dense(results, scenario, variant)
-        if mean is None or base is None or paired is None:
+        own, other = (results.all_of(scenario, each) for each in (variant, base))
+        shared = own.keys() & other.keys()
+        mean, before = (average({key: each[key] for key in shared}, results.titles) for each in (own, other))
+        paired = paired_with(results, scenario, variant, base)
+        if mean is None or before is None or paired is None:
             continue
+        name = base.title.removeprefix("+ ")
         line = (
-            f"{variant.title}, {SCENARIO_TITLES[scenario]}: {mean - base:+.1f} points against dense here "
-            f"({len(shared)} episodes; {verdict(paired)})"
+            f"{variant.title}, {SCENARIO_TITLES[scenario]}: {mean - before:+.1f} points against {name} here "
+            f"({len(shared)} episodes, p = {paired.p_value:.2g}: {verdict(paired)})"
         )
-        there = f", {variant.paper[scenario][-1] - DENSE.paper[scenario][-1]:+.1f} in the paper" if paper else ""
+        there = f", {variant.paper[scenario][-1] - base.paper[scenario][-1]:+.1f} in the paper" if paper else ""
         lines.append(f"{line}{there}.")
     return lines
