@@ -46,8 +46,8 @@ def run(args: Namespace) -> str:
         run_tables(plan, args.out, args.workers)
     file = args.report or args.out / "results.md"
     shown = [argument for argument in sys.argv[1:] if argument != "--no-run"]
-    twin = Results(twin_directory(args.out))
+    results, twin = Results(args.out), Results(twin_directory(args.out))
     rows = file.with_suffix(".csv")
-    text = report(Results(args.out), shlex.join(["sqap-vla", *shown]), hardware(), twin=twin, rows=rows.name)
+    text = report(results, shlex.join(["sqap-vla", *shown]), hardware(), twin=twin, rows=rows.name)
     file.write_text(text, encoding="utf-8")
-    return f"written to {file}; {write_rows(rows, Results(args.out), twin)} episodes to {rows}"
+    return f"written to {file}; {write_rows(rows, results, twin)} episodes to {rows}"

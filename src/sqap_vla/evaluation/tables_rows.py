@@ -11,10 +11,7 @@ from pathlib import Path
 from sqap_vla.evaluation.tables import ABLATION, METHODS, RATIOS, TWIN, Results, Variant
 from sqap_vla.sim import SCENARIOS
 
-COLUMNS = (
-    *("policy", "scenario", "method", "task", "seed", "varied"),
-    *("success", "steps", "path_m", "jerk_m_s3"),
-)
+COLUMNS = ("policy", "scenario", "method", "task", "seed", "varied", "success", "steps", "path_m", "jerk_m_s3")
 SHIPPED, OUTLIER_TWIN = "shipped", "outlier twin"
 
 
